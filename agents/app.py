@@ -1,0 +1,334 @@
+"""Composition root of the agents: settings → clients → adapters → channels → agents → run."""
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import faust
+from faust.app.base import BootStrategy
+from inference.detectors import open_detector
+
+from agents.assess import Assess
+from agents.batch import TICK_SECONDS, Batch
+from agents.cameras import LogCameraDirectory
+from agents.detect import Detect
+from agents.monitor import Monitor, MonitorSettings
+from agents.project import Project
+from agents.refine import Refine
+from agents.services import ServiceWatch
+from agents.watch import Watch
+from domain.batching import BatchPolicy
+from domain.errors import HsiError, ServiceUnavailableError
+from domain.outcomes import Done
+from domain.risk import Bands
+from inference.gpu import open_gpu_probe
+from inference.llm import LlamaRiskModel, Timeouts
+from inference.pictures import PictureStore
+from runtime.settings import Settings
+from streams.channel import ChannelOptions, Handler, StreamChannel, each
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+ROLES = ("watch", "detect", "batch", "assess", "refine", "monitor", "project")
+START_RETRY_SECONDS = 1.0
+
+Side = Callable[[asyncio.Event], Awaitable[None]]
+
+
+class _NoKafka(BootStrategy):
+    """Starts agents and timers only: our channels are fed by Redis consumer groups."""
+
+    enable_kafka = False
+    enable_web = False
+    enable_sensors = False
+
+
+def make_app(name: str) -> Any:  # noqa: ANN401 - faust is untyped here
+    """Return a faust app that runs agents over channels, without a broker."""
+
+    class App(faust.App):
+        BootStrategy = _NoKafka
+
+    # The address is required and never asked.
+    return App(name, broker="kafka://127.0.0.1:1", autodiscover=False, web_enabled=False)
+
+
+@dataclass
+class Roles:
+    """What one process runs, as it is put together."""
+
+    settings: Settings
+    log: EventLog
+    app: Any
+    cameras: LogCameraDirectory
+    contexts: AsyncExitStack
+    consumer: str = field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    )
+    sides: dict[str, Side] = field(default_factory=dict)
+    """Named background tasks; one that ends unasked ends the process."""
+    producers: set[str] = field(default_factory=set)
+    channels: list[StreamChannel] = field(default_factory=list)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Return the cameras' time zone."""
+        return ZoneInfo(self.settings.camera_timezone)
+
+    @property
+    def bands(self) -> Bands:
+        """Return the highest score of each level."""
+        s = self.settings
+        return Bands(s.severity_low_max, s.severity_medium_max, s.severity_high_max)
+
+    def pictures(self) -> PictureStore:
+        """Return the store of the cameras' pictures and the frames taken out of videos."""
+        return PictureStore(self.settings.foscam_base_path, self.settings.state_dir / "frames")
+
+    def channel(self, group: str, options: ChannelOptions) -> StreamChannel:
+        """Open the channel that feeds a role."""
+        channel = StreamChannel(self.app, self.log, group, self.consumer, options)
+        self.channels.append(channel)
+        return channel
+
+    def agent(self, name: str, options: ChannelOptions, handler: Handler) -> None:
+        """Let a faust agent answer one outcome for each entry of its stream."""
+        channel = self.channel(name, options)
+
+        async def runs(stream: Any) -> None:  # noqa: ANN401 - faust's stream
+            async for run in stream:
+                await channel.handle(run, handler)
+
+        self.app.agent(channel.runs, name=f"hsi.{name}", concurrency=options.concurrency)(runs)
+
+
+def add_watch(roles: Roles) -> None:
+    """Camera folders → image.received."""
+    s = roles.settings
+    watch = Watch(
+        roles.log,
+        roles.pictures(),
+        s.foscam_base_path,
+        cameras=roles.cameras,
+        zone=roles.zone,
+        polling=s.file_watcher_polling,
+        polling_interval=s.file_watcher_polling_interval,
+        dedupe_ttl_seconds=s.dedupe_ttl_seconds,
+        frame_interval_seconds=s.video_frame_interval_seconds,
+        most_frames=s.video_max_frames,
+    )
+    roles.sides["watch"] = watch.run
+    roles.producers.add("watch")
+
+
+def add_detect(roles: Roles) -> None:
+    """image.received → objects.detected."""
+    s = roles.settings
+    detector = open_detector(
+        s.rtdetr_url,
+        models_dir=s.models_dir,
+        allow_fallback=not s.production,
+        connect_timeout=s.ai_connect_timeout,
+        read_timeout=s.rtdetr_read_timeout,
+        health_timeout=s.ai_health_timeout,
+    )
+    roles.contexts.push_async_callback(detector.close)
+
+    async def check() -> str:
+        identity = await detector.check()
+        note = " (offline fall-back, not RT-DETRv2)" if identity.fallback else ""
+        return f"{identity.model} {identity.version} by {identity.engine}{note}"
+
+    watch = ServiceWatch(roles.log, "detector", check)
+    roles.sides["detector check"] = watch.run
+    options = ChannelOptions(run_size=detector.max_batch, concurrency=2, on_state=watch.on_state)
+    threshold = s.detection_confidence_threshold
+    roles.agent("detect", options, Detect(detector, roles.pictures(), threshold))
+
+
+def add_batch(roles: Roles) -> None:
+    """objects.detected → batch.closed, batch.escalated; alone on each partition."""
+    s = roles.settings
+    policy = BatchPolicy(
+        window=timedelta(seconds=s.batch_window_seconds),
+        idle=timedelta(seconds=s.batch_idle_timeout_seconds),
+        fast_path_labels=frozenset(s.fast_path_object_types),
+        fast_path_score=s.fast_path_confidence_threshold,
+        zone=roles.zone,
+    )
+    batch = Batch(roles.log, policy)
+    channel = roles.channel("batch", ChannelOptions(on_owned=batch.on_owned))
+
+    async def runs(stream: Any) -> None:  # noqa: ANN401 - faust's stream
+        async for run in stream:
+            await batch.handle(channel, run)
+
+    async def tick() -> None:
+        await batch.tick(channel)
+
+    roles.app.agent(channel.runs, name="hsi.batch")(runs)
+    roles.app.timer(TICK_SECONDS)(tick)
+
+
+def add_assess(roles: Roles) -> None:
+    """batch.closed, batch.escalated → risk.assessed, by rules alone."""
+    roles.agent("assess", ChannelOptions(), each(Assess(roles.cameras, roles.zone, roles.bands)))
+
+
+def add_refine(roles: Roles) -> None:
+    """risk.assessed → assessment.refined, by the language model."""
+    s = roles.settings
+    if s.nemotron_url is None:
+        # Without a model nothing waits for one: the events stand by their rules alone.
+        async def pass_by(envelopes: Sequence[Any]) -> list[Done]:
+            return [Done()] * len(envelopes)
+
+        roles.agent("refine", ChannelOptions(), pass_by)
+        return
+    key = s.nemotron_api_key.get_secret_value() if s.nemotron_api_key else None
+    timeouts = Timeouts(s.ai_connect_timeout, s.nemotron_read_timeout, s.ai_health_timeout)
+    model = LlamaRiskModel(s.nemotron_url, api=s.nemotron_api, api_key=key, timeouts=timeouts)
+    roles.contexts.push_async_callback(model.close)
+    watch = ServiceWatch(roles.log, "risk_model", model.check)
+    roles.sides["risk model check"] = watch.run
+    options = ChannelOptions(run_size=1, concurrency=2, on_state=watch.on_state)
+    roles.agent("refine", options, each(Refine(model, roles.cameras, roles.bands)))
+
+
+def add_monitor(roles: Roles) -> None:
+    """GPU readings → gpu.sampled."""
+    settings = MonitorSettings(socket.gethostname(), roles.settings.gpu_poll_interval_seconds)
+    roles.sides["monitor"] = Monitor(roles.log, open_gpu_probe, settings).run
+    roles.producers.add("monitor")
+
+
+def add_project(roles: Roles) -> None:
+    """All events → read models."""
+    dsn = roles.settings.database_dsn
+    if dsn is None:
+        raise HsiError("the role project needs DATABASE_URL")
+    roles.sides["project"] = Project(roles.log, dsn).run
+
+
+_ADD: dict[str, Callable[[Roles], None]] = {
+    "watch": add_watch,
+    "detect": add_detect,
+    "batch": add_batch,
+    "assess": add_assess,
+    "refine": add_refine,
+    "monitor": add_monitor,
+    "project": add_project,
+}
+
+
+async def run_roles(settings: Settings, names: Sequence[str]) -> None:
+    """Run the named roles in this process until SIGTERM or SIGINT, then drain.
+
+    Raises HsiError for an unknown role, and the error of a background task that ended unasked.
+    """
+    if unknown := sorted(set(names) - set(ROLES)):
+        raise HsiError(f"there is no role {', '.join(unknown)}; roles are {', '.join(ROLES)}")
+    stop = _stop_on_signals()
+    async with AsyncExitStack() as contexts:
+        log = await _open_log(settings, stop)
+        if log is None:
+            return
+        contexts.push_async_callback(log.close)
+        cameras = LogCameraDirectory(log)
+        await cameras.open()
+        roles = Roles(settings, log, make_app("hsi"), cameras, contexts)
+        roles.sides["camera directory"] = cameras.run
+        for name in names:
+            _ADD[name](roles)
+        await _run(roles, names, stop)
+
+
+async def _run(roles: Roles, names: Sequence[str], stop: asyncio.Event) -> None:
+    """Start agents, channels, producers; stop producers, channels, agents, then the rest."""
+    producers_stop, sides_stop = asyncio.Event(), asyncio.Event()
+    roles.app.finalize()
+    await roles.app.start()
+    roles.app.flow_control.resume()
+    for channel in roles.channels:
+        await channel.start()
+    tasks = {
+        asyncio.create_task(
+            _named(side, producers_stop if name in roles.producers else sides_stop), name=name
+        )
+        for name, side in roles.sides.items()
+    }
+    _say_ready(names)
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        producers_stop.set()
+        await _finished(tasks, roles.producers)
+        for channel in roles.channels:
+            await channel.stop()
+        await roles.app.stop()
+        sides_stop.set()
+        await _finished(tasks, set(roles.sides))
+        for task in done - {stopped}:
+            task.result()
+            raise HsiError(f"the task {task.get_name()!r} ended unasked")
+    finally:
+        for task in (*tasks, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+
+
+async def _named(side: Side, stop: asyncio.Event) -> None:
+    await side(stop)
+
+
+async def _finished(tasks: set[asyncio.Task[None]], names: set[str]) -> None:
+    """Wait a bounded time for the named tasks to end by themselves."""
+    waited = [task for task in tasks if task.get_name() in names]
+    if waited:
+        await asyncio.wait(waited, timeout=10.0)
+
+
+async def _open_log(settings: Settings, stop: asyncio.Event) -> EventLog | None:
+    """Connect to Redis, however long it takes to come up; None when told to stop meanwhile."""
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    if settings.redis_url is None:
+        raise HsiError("the agents need REDIS_URL; `hsi up` starts an embedded server")
+    while not stop.is_set():
+        try:
+            return await EventLog.open(
+                settings.redis_url, password=password, partitions=settings.stream_partitions
+            )
+        except ServiceUnavailableError as error:
+            logger.warning("waiting for Redis: %s", error)
+            await asyncio.sleep(START_RETRY_SECONDS)
+    return None
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _say_ready(names: Sequence[str]) -> None:
+    """Create the file that HSI_READY_FILE names: the supervisor waits for it."""
+    logger.info("running: %s", ", ".join(names))
+    if target := os.environ.get("HSI_READY_FILE"):
+        path = Path(target)
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps({"role": "+".join(names), "pid": os.getpid()}))
+        draft.replace(path)

@@ -1,0 +1,35 @@
+"""BatchEscalated and BatchClosed become RiskAssessed: by rules alone, at once."""
+
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from domain.events import BatchClosed, BatchEscalated
+from domain.outcomes import Done, Outcome
+from domain.risk import Bands, CameraView, assess
+from streams.envelope import Envelope
+
+
+class CameraDirectory(Protocol):
+    """Knows every camera as the log last described it."""
+
+    def view(self, camera_id: str) -> CameraView:
+        """Return the camera; one that was never described gets its id as a name."""
+        ...
+
+
+class Assess:
+    """Handler of the `batches` stream."""
+
+    def __init__(self, cameras: CameraDirectory, timezone: ZoneInfo, bands: Bands) -> None:
+        self._cameras = cameras
+        self._timezone = timezone
+        self._bands = bands
+
+    async def __call__(self, envelope: Envelope) -> Outcome:
+        """Assess a batch that escalated or closed; every other event of the stream is done."""
+        match envelope.event:
+            case BatchEscalated() | BatchClosed() as batch:
+                camera = self._cameras.view(batch.camera_id)
+                return Done((assess(batch, camera, self._timezone, self._bands),))
+            case _:
+                return Done()

@@ -1,0 +1,205 @@
+"""ObjectsDetected → PictureBatched, BatchEscalated, BatchClosed: one owner a partition.
+
+The state of every camera of a partition is a fold of the `batches` stream. It is rebuilt (from
+the newest snapshot on) whenever the partition is taken over, and thrown away whenever a
+settlement was refused, so it never differs from the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from domain.batching import BatchPolicy, CameraBatches, decide, evolve, expire, next_deadline
+from domain.errors import ServiceUnavailableError
+from domain.events import Event, ObjectsDetected
+from domain.ids import follow_up_id
+from domain.outcomes import Done, Outcome
+from streams.channel import StreamChannel
+from streams.envelope import START, Envelope, NewEvent, Position
+from streams.feed import Run
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+ROLE = "batch"
+FOLD_RUN = 1000
+SNAPSHOT_EVERY = 1000
+"""Events folded since the last snapshot after which the next one is stored."""
+TICK_SECONDS = 0.25
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A fold of one partition's `batches` stream up to a position."""
+
+    incarnation: str
+    ms: int
+    seq: int
+    cameras: dict[str, CameraBatches]
+
+
+class PartitionBatches:
+    """The state of one partition's cameras, and where in the `batches` stream it stands."""
+
+    def __init__(self, log: EventLog, policy: BatchPolicy, partition: int) -> None:
+        self.log = log
+        self.policy = policy
+        self.partition = partition
+        self.lock = asyncio.Lock()
+        """One decision at a time: a run of entries, a tick of the clock, or a rebuild."""
+        self.cameras: dict[str, CameraBatches] = {}
+        self.position = START
+        self.stale = True
+        """True while the state may differ from the log; nothing is decided on it then."""
+        self._unsaved = 0
+
+    async def rebuild(self) -> None:
+        """Fold the state anew: the newest snapshot, then everything behind it."""
+        self.cameras, self.position, self._unsaved = {}, START, 0
+        stored = await self.log.load_snapshot(ROLE, self.partition)
+        if stored is not None:
+            snapshot = msgspec.json.decode(stored, type=Snapshot)
+            if snapshot.incarnation == self.log.incarnation:
+                self.cameras = snapshot.cameras
+                self.position = Position(snapshot.ms, snapshot.seq)
+        while envelopes := await self.log.read("batches", self.partition, self.position, FOLD_RUN):
+            for envelope in envelopes:
+                self.apply(envelope.event)
+            self.position = envelopes[-1].position
+        self.stale = False
+
+    async def freshen(self) -> None:
+        """Rebuild until it worked, if the state may differ from the log."""
+        while self.stale:
+            try:
+                await self.rebuild()
+            except ServiceUnavailableError as error:
+                logger.warning("batches of partition %d wait: %s", self.partition, error)
+                await asyncio.sleep(TICK_SECONDS)
+
+    def apply(self, event: Event) -> None:
+        """Fold one event of the `batches` stream."""
+        state = self.cameras.get(event.camera_id, CameraBatches())
+        self.cameras[event.camera_id] = evolve(state, self.policy, event)
+        self._unsaved += 1
+
+    def decide(self, envelope: Envelope) -> tuple[Event, ...]:
+        """Return what one entry of the `detections` stream leads to, and fold it."""
+        if not isinstance(envelope.event, ObjectsDetected):
+            return ()
+        detected = envelope.event
+        state = self.cameras.get(detected.camera_id, CameraBatches())
+        events = decide(state, self.policy, detected, envelope.recorded_at)
+        for event in events:
+            self.apply(event)
+        return events
+
+    def overdue(self, now: datetime) -> list[Event]:
+        """Return the closes that the log's clock asks for at `now`."""
+        return [
+            event
+            for camera_id, state in self.cameras.items()
+            for event in expire(state, self.policy, camera_id, now)
+        ]
+
+    def next_deadline(self) -> datetime | None:
+        """Return when the next open batch closes without a further picture."""
+        deadlines = [
+            deadline
+            for state in self.cameras.values()
+            if (deadline := next_deadline(state, self.policy)) is not None
+        ]
+        return min(deadlines, default=None)
+
+    async def save_when_due(self) -> None:
+        """Store a snapshot when enough was folded since the last one."""
+        if self._unsaved < SNAPSHOT_EVERY:
+            return
+        snapshot = Snapshot(
+            incarnation=self.log.incarnation,
+            ms=self.position.ms,
+            seq=self.position.seq,
+            cameras=self.cameras,
+        )
+        await self.log.store_snapshot(ROLE, self.partition, msgspec.json.encode(snapshot))
+        self._unsaved = 0
+
+
+class Batch:
+    """The batching role over all partitions this process may come to own."""
+
+    def __init__(self, log: EventLog, policy: BatchPolicy) -> None:
+        self.log = log
+        self.partitions = [PartitionBatches(log, policy, p) for p in range(log.partitions)]
+
+    async def on_owned(self, partition: int) -> None:
+        """Rebuild a partition that this process has just come to own."""
+        batches = self.partitions[partition]
+        async with batches.lock:
+            batches.stale = True
+            await batches.freshen()
+
+    async def handle(self, channel: StreamChannel, run: Run) -> None:
+        """Decide a run and settle it; a refused settlement throws the state away."""
+        batches = self.partitions[run.feed.group.partition]
+        async with batches.lock:
+            await batches.freshen()
+            before = batches.position
+
+            async def answer(envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+                return [Done(batches.decide(envelope)) for envelope in envelopes]
+
+            all_ours = await channel.handle(run, answer)
+            last = run.feed.last_follow_up
+            if not all_ours:
+                batches.stale = True
+            elif last is not None and last > before:
+                batches.position = last
+                await batches.save_when_due()
+
+    async def tick(self, channel: StreamChannel) -> None:
+        """Close what the log's clock closes, on every partition that this process owns."""
+        try:
+            now = await self.log.now()
+            for owner in channel.owners:
+                batches = self.partitions[owner.feed.group.partition]
+                deadline = batches.next_deadline()
+                if owner.owned and deadline is not None and now >= deadline:
+                    await self._close_overdue(channel, batches)
+                elif batches.stale and owner.owned:
+                    await self.on_owned(batches.partition)
+        except ServiceUnavailableError as error:
+            logger.warning("batches cannot be closed yet: %s", error)
+
+    async def _close_overdue(self, channel: StreamChannel, batches: PartitionBatches) -> None:
+        async with batches.lock:
+            # Pictures that already stand in the stream decide first: they may still belong to it.
+            if not await self.log.group_is_idle(ROLE, batches.partition):
+                return
+            events = batches.overdue(await self.log.now())
+            if not events or batches.stale:
+                return
+            # Until the answer is here, it is open whether the log has these events.
+            batches.stale = True
+            lease = channel.owners[batches.partition].lease
+            positions = await lease.append([_closing(event) for event in events])
+            if positions is None:
+                return
+            batches.stale = False
+            for event, position in zip(events, positions, strict=True):
+                batches.apply(event)
+                batches.position = position
+            await batches.save_when_due()
+
+
+def _closing(event: Event) -> NewEvent:
+    """Wrap a close that the clock caused: its batch is the cause."""
+    batch_id: str = getattr(event, "batch_id", "")
+    return NewEvent(
+        id=follow_up_id(batch_id, event.TAG),
+        event=event,
+        correlation_id=batch_id,
+        causation_id="",
+    )

@@ -1,0 +1,81 @@
+"""The camera directory: every camera as the `cameras` stream last described it, kept in memory."""
+
+import asyncio
+import logging
+
+from domain.errors import ServiceUnavailableError
+from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
+from domain.risk import CameraView
+from streams.envelope import START, Position
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+READ_RUN = 500
+BLOCK_MS = 5_000
+RETRY_SECONDS = 0.5
+
+
+class LogCameraDirectory:
+    """Follows the `cameras` stream; `open` returns once it has read what is there."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._cursors: dict[tuple[str, int], Position] = {
+            ("cameras", partition): START for partition in range(log.partitions)
+        }
+        self._views: dict[str, CameraView] = {}
+        self._enabled: dict[str, bool] = {}
+
+    async def open(self) -> None:
+        """Read the stream up to its present end."""
+        for partition in range(self._log.partitions):
+            key = ("cameras", partition)
+            while envelopes := await self._log.read(*key, self._cursors[key], READ_RUN):
+                for envelope in envelopes:
+                    self.apply(envelope.event)
+                self._cursors[key] = envelopes[-1].position
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the stream until `stop` is set."""
+        while not stop.is_set():
+            try:
+                envelopes = await self._log.follow(
+                    self._cursors, count=READ_RUN, block_ms=BLOCK_MS
+                )
+            except ServiceUnavailableError as error:
+                logger.warning("the camera directory waits for Redis: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for envelope in envelopes:
+                self.apply(envelope.event)
+                self._cursors[envelope.stream, envelope.partition] = envelope.position
+
+    def apply(self, event: Event) -> None:
+        """Fold one event of the `cameras` stream."""
+        match event:
+            case CameraRegistered():
+                self._views[event.camera_id] = CameraView(event.name, event.entry_point)
+                self._enabled[event.camera_id] = event.enabled
+            case CameraUpdated():
+                view = self.view(event.camera_id)
+                name = view.name if event.name is None else event.name
+                entry = view.entry_point if event.entry_point is None else event.entry_point
+                self._views[event.camera_id] = CameraView(name, entry)
+                if event.enabled is not None:
+                    self._enabled[event.camera_id] = event.enabled
+            case CameraRemoved():
+                self._views.pop(event.camera_id, None)
+                self._enabled.pop(event.camera_id, None)
+
+    def view(self, camera_id: str) -> CameraView:
+        """Return the camera; one that was never described gets its id as a name."""
+        return self._views.get(camera_id, CameraView(camera_id, entry_point=False))
+
+    def known(self, camera_id: str) -> bool:
+        """Say whether a camera is registered (and not removed)."""
+        return camera_id in self._views
+
+    def enabled(self, camera_id: str) -> bool:
+        """Say whether a camera's pictures are to be looked at; an unknown camera's are."""
+        return self._enabled.get(camera_id, True)

@@ -1,0 +1,115 @@
+"""ImageReceived → ObjectsDetected: what a model sees in each picture, also when it is nothing.
+
+A model that does not answer raises; it never becomes an empty list. One picture that cannot be
+decoded is parked with its reason, and the others of its run go on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.errors import PermanentError, TransientError
+from domain.events import ImageReceived, ObjectsDetected
+from domain.outcomes import Done, Outcome, Park, Retry
+from inference import images
+from inference.ports import Detected, Detector, Picture
+from streams.envelope import Envelope
+
+
+class PictureSource(Protocol):
+    """Where pictures lie."""
+
+    def read(self, uri: str) -> bytes:
+        """Return a picture's bytes; raises PermanentError when it is gone or not readable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One picture of a run: decoded, or the outcome that its decoding led to."""
+
+    event: ImageReceived
+    picture: Picture | None
+    outcome: Outcome | None = None
+
+
+class Detect:
+    """Handler of the `files` stream."""
+
+    def __init__(self, detector: Detector, pictures: PictureSource, threshold: float) -> None:
+        self._detector = detector
+        self._pictures = pictures
+        self._threshold = threshold
+
+    async def __call__(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        """Answer one outcome for each entry; raises when the model does not answer."""
+        outcomes: dict[int, Outcome] = {}
+        items: dict[int, _Item] = {}
+        for index, envelope in enumerate(envelopes):
+            if isinstance(envelope.event, ImageReceived):
+                items[index] = await self._load(envelope.event)
+            else:
+                outcomes[index] = Done()
+        outcomes |= {i: item.outcome for i, item in items.items() if item.outcome is not None}
+        decoded = {i: item for i, item in items.items() if item.picture is not None}
+        outcomes |= await self._detect(decoded)
+        return [outcomes[index] for index in range(len(envelopes))]
+
+    async def _load(self, event: ImageReceived) -> _Item:
+        try:
+            data = await asyncio.to_thread(self._pictures.read, event.uri)
+            picture = await asyncio.to_thread(images.decode, data, event.path)
+        except PermanentError as error:
+            return _Item(event, None, Park(error))
+        except TransientError as error:
+            return _Item(event, None, Retry(error, error.retry_after))
+        return _Item(event, picture)
+
+    async def _detect(self, items: dict[int, _Item]) -> dict[int, Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        indexes = list(items)
+        size = max(1, self._detector.max_batch)
+        for start in range(0, len(indexes), size):
+            part = indexes[start : start + size]
+            try:
+                outcomes |= await self._ask(items, part)
+            except PermanentError:
+                # The call cannot say which picture it refuses: ask for each one alone.
+                for index in part:
+                    outcomes |= await self._ask_alone(items, index)
+        return outcomes
+
+    async def _ask_alone(self, items: dict[int, _Item], index: int) -> dict[int, Outcome]:
+        try:
+            return await self._ask(items, [index])
+        except PermanentError as error:
+            return {index: Park(error)}
+
+    async def _ask(self, items: dict[int, _Item], part: list[int]) -> dict[int, Outcome]:
+        pictures = [picture for i in part if (picture := items[i].picture) is not None]
+        answers = await self._detector.detect(pictures)
+        return {
+            index: Done((self._detected(items[index].event, picture, answer),))
+            for index, picture, answer in zip(part, pictures, answers, strict=True)
+        }
+
+    def _detected(
+        self, event: ImageReceived, picture: Picture, answer: Detected
+    ) -> ObjectsDetected:
+        return ObjectsDetected(
+            camera_id=event.camera_id,
+            picture_id=event.picture_id,
+            file_id=event.file_id,
+            uri=event.uri,
+            captured_at=event.captured_at,
+            width=picture.width,
+            height=picture.height,
+            boxes=answer.boxes,
+            threshold=self._threshold,
+            model=answer.identity.model,
+            model_version=answer.identity.version,
+            engine=answer.identity.engine,
+            fallback=answer.identity.fallback,
+            inference_ms=answer.inference_ms,
+        )

@@ -1,0 +1,100 @@
+"""ServiceWatch: whether a service that a stage depends on answers, told to the log on change."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from domain.errors import HsiError, ServiceUnavailableError
+from domain.events import SYSTEM, ServiceStateChanged, ServiceStatus
+from domain.ids import follow_up_id, instant
+from streams.envelope import NewEvent
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 15.0
+FIRST_CHECKS_SECONDS = 1.0
+"""Between checks until a service has answered for the first time."""
+
+
+class ServiceWatch:
+    """Checks one service while nobody uses it, and reports what its stage meets."""
+
+    def __init__(self, log: EventLog, service: str, check: Callable[[], Awaitable[str]]) -> None:
+        self._log = log
+        self._service = service
+        self._check = check
+        """Returns a line for people about what answers; raises HsiError when nothing does."""
+        self._told: tuple[ServiceStatus, str] | None = None
+        self._changed = asyncio.Event()
+        self._status: ServiceStatus = "waiting"
+        self._message = "not asked yet"
+
+    def on_state(self, service: str, answers: bool, message: str) -> None:
+        """Take what the stage's gate says: it closed, or it opened again."""
+        if service != self._service:
+            logger.warning("%s: %s", service, message)
+            return
+        if not answers:
+            self._set("unhealthy", message)
+        else:
+            self._changed.set()  # The next check says what answers now.
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Check and tell until `stop` is set."""
+        while not stop.is_set():
+            await self._ask()
+            await self._tell()
+            await self._wait(stop)
+
+    async def _ask(self) -> None:
+        try:
+            self._set("healthy", await self._check())
+        except ServiceUnavailableError as error:
+            first = self._status == "waiting"
+            self._set("waiting" if first else "unhealthy", str(error))
+        except HsiError as error:
+            self._set("unhealthy", str(error))
+
+    def _set(self, status: ServiceStatus, message: str) -> None:
+        self._status, self._message = status, message
+        self._changed.set()
+
+    async def _tell(self) -> None:
+        """Append the state if it is another one than the log was told last."""
+        state = (self._status, self._message)
+        # The words of an error change with every try; the state does not.
+        news = state if state[0] == "healthy" else (state[0], "")
+        if news == self._told:
+            return
+        now = datetime.now(UTC)
+        event = ServiceStateChanged(
+            camera_id=SYSTEM,
+            service=self._service,
+            status=state[0],
+            message=state[1],
+            changed_at=now,
+        )
+        new_id = follow_up_id(f"{self._service}@{instant(now)}", event.TAG)
+        try:
+            await self._log.append(NewEvent(id=new_id, event=event, correlation_id=new_id))
+        except ServiceUnavailableError as error:
+            logger.warning(
+                "%s is %s, but the log does not answer: %s", self._service, *state[:1], error
+            )
+            return
+        self._told = state
+        level = logging.INFO if state[0] == "healthy" else logging.WARNING
+        logger.log(level, "%s is %s: %s", self._service, *state)
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        """Wait for the next check, for a change, or for the end."""
+        self._changed.clear()
+        seconds = CHECK_SECONDS if self._status == "healthy" else FIRST_CHECKS_SECONDS
+        waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._changed)]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

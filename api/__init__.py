@@ -1,0 +1,1 @@
+"""What the outside sees: aiohttp REST and WebSocket over PostgreSQL and the log."""

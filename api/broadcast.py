@@ -1,0 +1,237 @@
+"""Tails the log without a group and offers each envelope to every connection of its channel.
+
+One task reads; each message is serialised once. A client that resumes is fed from the log by its
+own task until it has reached the tail, and joins the others in the same step of the event loop, so
+nothing is missed and nothing comes twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from api.cursor import CursorError, Key, encode_cursor
+from api.messages import MessageBuilder
+from domain.errors import TransientError
+from streams.envelope import START, Envelope, Position
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+CHANNELS = {"events": ("assessments", "cameras"), "system": ("system",)}
+"""WebSocket channel → the streams it tells of."""
+
+READ_COUNT = 500
+BLOCK_MS = 5000
+RETRY_SECONDS = 1.0
+REACH_SECONDS = 10.0
+"""How long a client whose cursor is ahead of this process waits for the tail to get there."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class Listener(Protocol):
+    """A connection as the broadcaster sees it."""
+
+    def offer(self, message: bytes) -> None:
+        """Take a message for sending; never blocks, a full outbox cuts the connection."""
+        ...
+
+
+@dataclass(slots=True)
+class Metrics:
+    """What happened on one channel since the process started."""
+
+    connections: int = 0
+    messages: int = 0
+    """Envelopes that became a message (once, however many clients got it)."""
+    delivered: int = 0
+    replayed: int = 0
+    cut_slow: int = 0
+
+
+@dataclass(eq=False)
+class Channel:
+    """One WebSocket path: its streams, how far they are read, and who listens."""
+
+    name: str
+    keys: tuple[Key, ...]
+    incarnation: str
+    head: dict[Key, Position] = field(default_factory=dict)
+    listeners: set[Listener] = field(default_factory=set)
+    metrics: Metrics = field(default_factory=Metrics)
+    builder: MessageBuilder = field(default_factory=MessageBuilder)
+
+    def cursor(self) -> str:
+        """Return the cursor of the tail: everything up to here has been offered."""
+        return encode_cursor(self.name, self.incarnation, self.head)
+
+    def take(self, envelope: Envelope) -> None:
+        """Move the tail past `envelope` and offer its message to every listener."""
+        self.head[envelope.stream, envelope.partition] = envelope.position
+        message = self.builder.build(envelope, self.cursor())
+        if message is None:
+            return
+        data = _encoder.encode(message)
+        self.metrics.messages += 1
+        # A listener that cuts itself leaves the set while we go through it.
+        for listener in tuple(self.listeners):
+            listener.offer(data)
+            self.metrics.delivered += 1
+
+    def reached(self, positions: Mapping[Key, Position]) -> bool:
+        """Tell whether the tail stands at or behind every one of `positions`."""
+        return all(self.head[key] >= at for key, at in positions.items())
+
+
+class Broadcaster:
+    """Reads the tail of the log for all channels; `run` it as one task a process."""
+
+    def __init__(self, log: EventLog, *, hear: Callable[[Envelope], None] | None = None) -> None:
+        self._log = log
+        self._hear = hear
+        """Is told every envelope in order, also those that no client is told of."""
+        self._moved = asyncio.Condition()
+        self.error: str | None = None
+        """Why the log cannot be read at present."""
+        self.channels = {
+            name: Channel(
+                name,
+                tuple((stream, p) for stream in streams for p in range(log.partitions)),
+                log.incarnation,
+            )
+            for name, streams in CHANNELS.items()
+        }
+        self._channel_of = {
+            stream: self.channels[name] for name, streams in CHANNELS.items() for stream in streams
+        }
+
+    async def open(self) -> None:
+        """Take the present ends of the streams as the tail; raises without Redis."""
+        for channel in self.channels.values():
+            for key in channel.keys:
+                channel.head[key] = await self._log.newest(*key)
+
+    async def run(self) -> None:
+        """Follow the log for ever; while Redis is away, ask again every second."""
+        while True:
+            try:
+                if self.error is not None:
+                    await self._resync()
+                envelopes = await self._log.follow(
+                    self._cursors(), count=READ_COUNT, block_ms=BLOCK_MS
+                )
+            except TransientError as error:
+                if self.error is None:
+                    logger.warning("the live feed waits for the log: %s", error)
+                self.error = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if envelopes:
+                await self._take(envelopes)
+
+    async def _take(self, envelopes: list[Envelope]) -> None:
+        for envelope in envelopes:
+            self._channel_of[envelope.stream].take(envelope)
+            if self._hear is not None:
+                self._hear(envelope)
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _cursors(self) -> dict[Key, Position]:
+        return {key: at for channel in self.channels.values() for key, at in channel.head.items()}
+
+    async def _resync(self) -> None:
+        """After an absence: a log whose end lies before our tail has lost its end; follow that."""
+        for channel in self.channels.values():
+            for key in channel.keys:
+                newest = await self._log.newest(*key)
+                if newest < channel.head[key]:
+                    logger.error(
+                        "stream %s/%d came back at %s, before %s: its last entries are lost",
+                        *key,
+                        newest,
+                        channel.head[key],
+                    )
+                    channel.head[key] = newest
+        logger.info("the live feed reads the log again")
+        self.error = None
+
+    # --- resuming ---------------------------------------------------------------------------
+
+    async def check(self, channel: Channel, positions: Mapping[Key, Position]) -> None:
+        """Raise CursorError unless the log still has everything behind `positions`."""
+        for key, at in positions.items():
+            if at > channel.head[key] and at > await self._log.newest(*key):
+                raise CursorError(
+                    "invalid_cursor",
+                    "this cursor is ahead of the log, which has lost its newest entries",
+                )
+            if at in (START, channel.head[key]):
+                continue
+            oldest = await self._log.oldest(*key)
+            # An empty stream that once had this entry has been trimmed as well.
+            if at < oldest or (oldest == START and await self._log.newest(*key) > at):
+                raise CursorError(
+                    "cursor_too_old",
+                    "the log no longer reaches back to this cursor; load the list again",
+                )
+
+    async def replay(
+        self, channel: Channel, positions: Mapping[Key, Position], listener: Listener
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield everything behind `positions` in order, then add `listener` to the live ones.
+
+        When the iterator ends, the listener has joined; the next message comes live.
+        """
+        at = dict(positions)
+        await self._wait_until_reached(channel, at)
+        builder = MessageBuilder(channel.builder)
+        while not _same(at, channel.head):
+            until = dict(channel.head)
+            async for envelope in self._between(at, until):
+                at[envelope.stream, envelope.partition] = envelope.position
+                cursor = encode_cursor(channel.name, channel.incarnation, at)
+                message = builder.build(envelope, cursor)
+                if message is not None:
+                    channel.metrics.replayed += 1
+                    yield _encoder.encode(message)
+            # The entry that an end names may be gone, so the ends themselves count as reached.
+            at = until
+        channel.listeners.add(listener)
+
+    async def _wait_until_reached(
+        self, channel: Channel, positions: Mapping[Key, Position]
+    ) -> None:
+        """Wait for our tail where another process has served the client further than that."""
+        try:
+            async with asyncio.timeout(REACH_SECONDS), self._moved:
+                await self._moved.wait_for(lambda: channel.reached(positions))
+        except TimeoutError as error:
+            raise TransientError("this server has not yet read up to the cursor") from error
+
+    async def _between(
+        self, after: Mapping[Key, Position], until: Mapping[Key, Position]
+    ) -> AsyncIterator[Envelope]:
+        """Yield the envelopes in (after, until] of all keys, by position and stream."""
+        at = dict(after)
+        ahead: dict[Key, list[Envelope]] = {key: [] for key in at if at[key] < until[key]}
+        while ahead:
+            for key in [key for key, waiting in ahead.items() if not waiting]:
+                run = await self._log.read(*key, at[key], READ_COUNT)
+                ahead[key] = [envelope for envelope in run if envelope.position <= until[key]]
+                if not ahead[key]:
+                    del ahead[key]
+                else:
+                    at[key] = ahead[key][-1].position
+                    ahead[key].reverse()
+            if ahead:
+                first = min(ahead, key=lambda key: (ahead[key][-1].position, key))
+                yield ahead[first].pop()
+
+
+def _same(at: Mapping[Key, Position], head: Mapping[Key, Position]) -> bool:
+    return all(head[key] == position for key, position in at.items())

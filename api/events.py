@@ -1,0 +1,162 @@
+"""Routes of events, detections and files: lists by pages, one with its chain, review marks."""
+
+from aiohttp import web
+
+from api.answers import (
+    detection_answer,
+    event_answer,
+    event_detail_answer,
+    file_detail_answer,
+)
+from api.commands import record, recorded_answer
+from api.parse import parse_body, parse_query, path_id
+from api.problems import ProblemError
+from api.schemas import (
+    DetectionsAnswer,
+    DetectionsQuery,
+    EventChange,
+    EventDetections,
+    EventsAnswer,
+    EventsQuery,
+    FilesAnswer,
+    FilesQuery,
+    NoQuery,
+)
+from api.services import SERVICES, answer
+from domain.events import EventReviewed
+from projections.cursor import BadCursorError
+from projections.rows import DetectionFilter, EventDetail, EventFilter, State
+
+PROJECTION = "timeline"
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/api/events")
+async def list_events(request: web.Request) -> web.Response:
+    """Answer events, newest first."""
+    wanted = parse_query(request, EventsQuery)
+    which = EventFilter(
+        camera_id=wanted.camera_id,
+        risk_level=wanted.risk_level,
+        min_score=wanted.min_score,
+        start=wanted.start_date,
+        end=wanted.end_date,
+        reviewed=wanted.reviewed,
+        object_type=wanted.object_type,
+        is_fast_path=wanted.is_fast_path,
+    )
+    queries = request.app[SERVICES].queries
+    try:
+        page = await queries.events(which, limit=wanted.limit, after=wanted.cursor)
+    except BadCursorError as error:
+        raise ProblemError("invalid_cursor", str(error)) from error
+    events = [event_answer(row) for row in page.items]
+    return answer(
+        EventsAnswer(
+            events=events, count=len(events), limit=wanted.limit, next_cursor=page.next_cursor
+        )
+    )
+
+
+@routes.get("/api/events/{id}")
+async def get_event(request: web.Request) -> web.Response:
+    """Answer one event with its chain back to the files."""
+    parse_query(request, NoQuery)
+    return answer(event_detail_answer(await _event(request)))
+
+
+@routes.get("/api/events/{id}/detections")
+async def event_detections(request: web.Request) -> web.Response:
+    """Answer the detections of one event."""
+    parse_query(request, NoQuery)
+    detail = await _event(request)
+    detections = [detection_answer(row) for row in detail.detections]
+    return answer(EventDetections(detections=detections, count=len(detections)))
+
+
+@routes.patch("/api/events/{id}")
+async def review_event(request: web.Request) -> web.Response:
+    """Record a review mark or a note."""
+    parse_query(request, NoQuery)
+    detail = await _event(request)
+    wanted = await parse_body(request, EventChange)
+    if wanted == EventChange():
+        raise ProblemError("invalid_body", "nothing to change: give reviewed or notes")
+    event = EventReviewed(
+        camera_id=detail.event.camera_id,
+        event_id=detail.event.id,
+        reviewed=wanted.reviewed,
+        notes=wanted.notes,
+    )
+    if not await record(request, event, PROJECTION):
+        return recorded_answer(f"/api/events/{detail.event.id}")
+    return answer(event_answer((await _event(request)).event))
+
+
+async def _event(request: web.Request) -> EventDetail:
+    wanted = path_id(request, "event_not_found")
+    detail = await request.app[SERVICES].queries.event(wanted)
+    if detail is None:
+        raise ProblemError("event_not_found", f"there is no event {wanted!r}")
+    return detail
+
+
+@routes.get("/api/detections")
+async def list_detections(request: web.Request) -> web.Response:
+    """Answer detections, newest first."""
+    wanted = parse_query(request, DetectionsQuery)
+    which = DetectionFilter(
+        camera_id=wanted.camera_id,
+        object_type=wanted.object_type,
+        start=wanted.start_date,
+        end=wanted.end_date,
+        min_confidence=wanted.min_confidence,
+    )
+    queries = request.app[SERVICES].queries
+    try:
+        page = await queries.detections(which, limit=wanted.limit, after=wanted.cursor)
+    except BadCursorError as error:
+        raise ProblemError("invalid_cursor", str(error)) from error
+    found = [detection_answer(row) for row in page.items]
+    return answer(
+        DetectionsAnswer(
+            detections=found,
+            count=len(found),
+            limit=wanted.limit,
+            next_cursor=page.next_cursor,
+        )
+    )
+
+
+@routes.get("/api/detections/{id}")
+async def get_detection(request: web.Request) -> web.Response:
+    """Answer one detection."""
+    parse_query(request, NoQuery)
+    wanted = path_id(request, "detection_not_found")
+    row = await request.app[SERVICES].queries.detection(wanted)
+    if row is None:
+        raise ProblemError("detection_not_found", f"there is no detection {wanted!r}")
+    return answer(detection_answer(row))
+
+
+@routes.get("/api/files")
+async def count_files(request: web.Request) -> web.Response:
+    """Answer how many files are in each ledger state, and for what reasons."""
+    wanted = parse_query(request, FilesQuery)
+    reasons = await request.app[SERVICES].queries.file_counts(camera_id=wanted.camera_id)
+    states: dict[State, int] = {}
+    for row in reasons:
+        states[row.state] = states.get(row.state, 0) + row.files
+    return answer(FilesAnswer(states=states, reasons=reasons, total=sum(states.values())))
+
+
+@routes.get("/api/files/{id}")
+async def get_file(request: web.Request) -> web.Response:
+    """Answer where a file stands and why, with everything that came of it."""
+    parse_query(request, NoQuery)
+    wanted = path_id(request, "file_not_found")
+    detail = await request.app[SERVICES].queries.file(wanted)
+    if detail is None:
+        raise ProblemError("file_not_found", f"there is no file {wanted!r}")
+    return answer(file_detail_answer(detail))

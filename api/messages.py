@@ -1,0 +1,254 @@
+"""What WebSocket clients are told: message types and how each is built from an envelope."""
+
+from collections import OrderedDict
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from domain.events import (
+    AssessmentRefined,
+    CameraRegistered,
+    CameraRemoved,
+    CameraUpdated,
+    EventReviewed,
+    Level,
+    RiskAssessed,
+    ServiceStateChanged,
+    ServiceStatus,
+    Stage,
+)
+from streams.envelope import Envelope
+
+REMEMBERED_EVENTS = 10_000
+"""Events whose rule assessment is kept, so that a refinement can name its start as well."""
+
+
+class EventData(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it stands after one assessment."""
+
+    id: str
+    event_id: str
+    batch_id: str
+    camera_id: str
+    risk_score: int
+    risk_level: Level
+    summary: str
+    started_at: datetime | None
+    """None for a refinement whose rule assessment this process has not seen."""
+    ended_at: datetime
+    stage: Stage
+    is_fast_path: bool | None
+    engine: Literal["rules", "rules+model"]
+    model: str
+    """Version of the rules, or name of the language model."""
+    picture_id: str | None
+
+
+class CameraData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A change of a camera; fields that did not change are left out."""
+
+    camera_id: str
+    change: Literal["registered", "updated", "removed"]
+    name: str | None = None
+    folder: str | None = None
+    source: str | None = None
+    enabled: bool | None = None
+    entry_point: bool | None = None
+    confirmed: bool | None = None
+
+
+class ReviewData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A review mark or note; what did not change is left out."""
+
+    event_id: str
+    camera_id: str
+    reviewed: bool | None = None
+    notes: str | None = None
+
+
+class ServiceData(msgspec.Struct, frozen=True, kw_only=True):
+    """A service that a stage depends on, and how it is."""
+
+    service: str
+    status: ServiceStatus
+    message: str
+    changed_at: datetime
+
+
+class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    cursor: str
+
+
+class EventMessage(_Logged, frozen=True, kw_only=True, tag="event"):
+    """An event was assessed, or its assessment refined."""
+
+    data: EventData
+
+
+class CameraMessage(_Logged, frozen=True, kw_only=True, tag="camera_status"):
+    """A camera was added, changed or removed."""
+
+    data: CameraData
+
+
+class ReviewMessage(_Logged, frozen=True, kw_only=True, tag="event_reviewed"):
+    """A person looked at an event."""
+
+    data: ReviewData
+
+
+class ServiceMessage(_Logged, frozen=True, kw_only=True, tag="service_status"):
+    """A service went away or came back."""
+
+    data: ServiceData
+
+
+class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
+    """First message of a connection: from here on nothing is missed."""
+
+    channel: str
+    resumed: bool
+    ping_seconds: float
+    idle_seconds: float
+
+
+class Resumed(_Logged, frozen=True, kw_only=True, tag="resumed"):
+    """Everything behind the client's cursor has been sent; what follows is live."""
+
+    count: int
+
+
+class ErrorMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
+    """What the client sent cannot be used, and why."""
+
+    code: str
+    message: str
+
+
+class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
+    """Answer to a client's ping."""
+
+
+Message = EventMessage | CameraMessage | ReviewMessage | ServiceMessage
+
+
+class MessageBuilder:
+    """Turns envelopes into messages; remembers what a refinement does not repeat."""
+
+    def __init__(self, elder: "MessageBuilder | None" = None) -> None:
+        self._assessed: OrderedDict[str, RiskAssessed] = OrderedDict()
+        self._elder = elder
+        """Asked for what this builder has not seen (a replay asks the live feed's)."""
+
+    def build(self, envelope: Envelope, cursor: str) -> Message | None:
+        """Return the message for clients, None for what they are not told."""
+        match envelope.event:
+            case RiskAssessed() as event:
+                self._remember(event)
+                return EventMessage(data=_assessed(event), cursor=cursor)
+            case AssessmentRefined() as event:
+                data = _refined(event, self.assessment(event.event_id))
+                return EventMessage(data=data, cursor=cursor)
+            case EventReviewed() as event:
+                return ReviewMessage(
+                    data=ReviewData(
+                        event_id=event.event_id,
+                        camera_id=event.camera_id,
+                        reviewed=event.reviewed,
+                        notes=event.notes,
+                    ),
+                    cursor=cursor,
+                )
+            case ServiceStateChanged() as event:
+                return ServiceMessage(data=service_data(event), cursor=cursor)
+            case CameraRegistered() | CameraUpdated() | CameraRemoved() as event:
+                return CameraMessage(data=_camera(event), cursor=cursor)
+            case _:
+                return None
+
+    def assessment(self, event_id: str) -> RiskAssessed | None:
+        """Return the newest rule assessment seen of an event."""
+        found = self._assessed.get(event_id)
+        if found is None and self._elder is not None:
+            return self._elder.assessment(event_id)
+        return found
+
+    def _remember(self, event: RiskAssessed) -> None:
+        self._assessed[event.event_id] = event
+        self._assessed.move_to_end(event.event_id)
+        if len(self._assessed) > REMEMBERED_EVENTS:
+            self._assessed.popitem(last=False)
+
+
+def _assessed(event: RiskAssessed) -> EventData:
+    return EventData(
+        id=event.event_id,
+        event_id=event.event_id,
+        batch_id=event.batch_id,
+        camera_id=event.camera_id,
+        risk_score=event.score,
+        risk_level=event.level,
+        summary=event.summary,
+        started_at=event.started_at,
+        ended_at=event.ended_at,
+        stage=event.stage,
+        is_fast_path=event.is_fast_path,
+        engine="rules",
+        model=event.rules_version,
+        picture_id=event.picture_ids[0] if event.picture_ids else None,
+    )
+
+
+def _refined(event: AssessmentRefined, assessed: RiskAssessed | None) -> EventData:
+    return EventData(
+        id=event.event_id,
+        event_id=event.event_id,
+        batch_id=event.batch_id,
+        camera_id=event.camera_id,
+        risk_score=event.score,
+        risk_level=event.level,
+        summary=event.summary,
+        started_at=assessed.started_at if assessed else None,
+        ended_at=event.ended_at,
+        stage=event.stage,
+        is_fast_path=assessed.is_fast_path if assessed else None,
+        engine="rules+model",
+        model=event.model,
+        picture_id=assessed.picture_ids[0] if assessed and assessed.picture_ids else None,
+    )
+
+
+def _camera(event: CameraRegistered | CameraUpdated | CameraRemoved) -> CameraData:
+    match event:
+        case CameraRegistered():
+            return CameraData(
+                camera_id=event.camera_id,
+                change="registered",
+                name=event.name,
+                folder=event.folder,
+                source=event.source,
+                enabled=event.enabled,
+                entry_point=event.entry_point,
+            )
+        case CameraUpdated():
+            return CameraData(
+                camera_id=event.camera_id,
+                change="updated",
+                name=event.name,
+                enabled=event.enabled,
+                entry_point=event.entry_point,
+                confirmed=event.confirmed,
+            )
+        case CameraRemoved():
+            return CameraData(camera_id=event.camera_id, change="removed")
+
+
+def service_data(event: ServiceStateChanged) -> ServiceData:
+    """Return what clients are told about a service."""
+    return ServiceData(
+        service=event.service,
+        status=event.status,
+        message=event.message,
+        changed_at=event.changed_at,
+    )

@@ -1,0 +1,89 @@
+"""Errors as clients see them: problem+json with stable codes, in one table."""
+
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from domain.errors import HsiError
+
+CODES: Final = {
+    "bad_request": (400, "The request cannot be read"),
+    "invalid_parameter": (400, "A query parameter has a value that is not allowed"),
+    "unknown_parameter": (400, "A query parameter that this route does not know"),
+    "invalid_json": (400, "The body is not JSON"),
+    "invalid_cursor": (400, "The page cursor cannot be used"),
+    "origin_not_allowed": (403, "Requests from this origin are not allowed"),
+    "no_such_route": (404, "No such route"),
+    "camera_not_found": (404, "No such camera"),
+    "event_not_found": (404, "No such event"),
+    "detection_not_found": (404, "No such detection"),
+    "picture_not_found": (404, "No such picture"),
+    "file_not_found": (404, "No such file"),
+    "no_picture_yet": (404, "This camera has not sent a picture yet"),
+    "method_not_allowed": (405, "This route does not have that method"),
+    "camera_exists": (409, "The folder belongs to a camera already"),
+    "picture_gone": (410, "The picture's file is no longer there"),
+    "body_too_large": (413, "The body is too large"),
+    "not_json_content": (415, "Send the body as application/json"),
+    "invalid_body": (422, "The body has a value that is not allowed"),
+    "folder_outside": (422, "The folder does not lie in the camera base folder"),
+    "picture_unreadable": (422, "The picture's file does not decode"),
+    "idempotency_key_reused": (422, "The idempotency key was used for another request"),
+    "upgrade_required": (426, "This route speaks WebSocket"),
+    "http_error": (400, "The request cannot be served"),
+    "internal_error": (500, "The server made a mistake"),
+    "too_many_clients": (503, "Too many live connections"),
+    "database_unavailable": (503, "PostgreSQL does not answer"),
+    "redis_unavailable": (503, "Redis does not answer"),
+    "service_unavailable": (503, "A service does not answer"),
+    "starting": (503, "The server is starting"),
+}
+"""Code → HTTP status and title. Codes are part of the API: they may be added, never changed."""
+
+
+class ProblemError(HsiError):
+    """An answer that is an error; raised anywhere below a handler."""
+
+    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.status, self.title = CODES[code]
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of an error answer (RFC 9457), with our stable code."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str = ""
+    trace: str = ""
+    """Only with DEBUG=true."""
+
+
+def problem_response(
+    problem: ProblemError, *, request_id: str = "", trace: str = "", status: int | None = None
+) -> web.Response:
+    """Return the answer for `problem`."""
+    status = status or problem.status
+    body = Problem(
+        type=f"urn:hsi:problem:{problem.code}",
+        title=problem.title if status == problem.status else HTTPStatus(status).phrase,
+        status=status,
+        detail=problem.detail,
+        code=problem.code,
+        request_id=request_id,
+        trace=trace,
+    )
+    return web.Response(
+        body=msgspec.json.encode(body),
+        status=status,
+        content_type="application/problem+json",
+        headers=problem.headers,
+    )

@@ -1,0 +1,388 @@
+"""The wire contract: what requests may say and what answers look like."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from domain.events import Level
+from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow, State, StateCount
+
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+_NO_CONTROLS_BUT_LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+
+Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROLS)]
+Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_CONTROLS)]
+FolderPath = Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_CONTROLS)]
+Notes = Annotated[str, Meta(max_length=4000, pattern=_NO_CONTROLS_BUT_LINES)]
+PageCursor = Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_CONTROLS)]
+PageLimit = Annotated[int, Meta(ge=1, le=1000)]
+Unit = Annotated[float, Meta(ge=0, le=1)]
+Score = Annotated[int, Meta(ge=0, le=100)]
+
+
+# --- what requests say ----------------------------------------------------------------------
+
+
+class NoQuery(msgspec.Struct, frozen=True):
+    """A route without query parameters."""
+
+
+class CamerasQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/cameras; removed cameras only come when asked for."""
+
+    status: Literal["active", "disabled", "unregistered", "removed"] | None = None
+
+
+class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/events."""
+
+    camera_id: Id | None = None
+    risk_level: Level | None = None
+    min_score: Score | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    reviewed: bool | None = None
+    object_type: Id | None = None
+    is_fast_path: bool | None = None
+    limit: PageLimit = 50
+    cursor: PageCursor | None = None
+
+
+class DetectionsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/detections."""
+
+    camera_id: Id | None = None
+    object_type: Id | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    min_confidence: Unit | None = None
+    limit: PageLimit = 50
+    cursor: PageCursor | None = None
+
+
+class FilesQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/files: how many files are in each state."""
+
+    camera_id: Id | None = None
+
+
+class GpuHistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/system/gpu/history."""
+
+    since: datetime | None = None
+    limit: Annotated[int, Meta(ge=1, le=5000)] = 300
+
+
+class CameraCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/cameras; `active` and `online` both mean enabled."""
+
+    name: Name
+    folder_path: FolderPath
+    status: Literal["active", "online", "disabled"] = "active"
+    entry_point: bool = False
+
+
+class CameraChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PATCH /api/cameras/{id}; what is left out stays."""
+
+    name: Name | None = None
+    status: Literal["active", "online", "disabled"] | None = None
+    entry_point: bool | None = None
+
+
+class EventChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PATCH /api/events/{id}; what is left out stays, empty notes remove the note."""
+
+    reviewed: bool | None = None
+    notes: Notes | None = None
+
+
+# --- what answers say -----------------------------------------------------------------------
+
+CameraStatus = Literal["active", "disabled", "unregistered", "removed"]
+"""unregistered: found as a folder and not yet taken over by a person."""
+
+
+class CameraAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A camera. `last_seen_at` tells its liveness; `status` only what a person decided."""
+
+    id: str
+    name: str
+    folder_path: str
+    status: CameraStatus
+    enabled: bool
+    entry_point: bool
+    confirmed: bool
+    source: Literal["api", "folder"]
+    created_at: datetime
+    removed_at: datetime | None
+    last_seen_at: datetime | None
+    last_file_at: datetime | None
+    folder_exists: bool | UnsetType = UNSET
+    folder_created: bool | UnsetType = UNSET
+    """Answered to a POST: whether the folder was missing and has been made."""
+    folder_message: str | UnsetType = UNSET
+    """Answered to a POST whose folder is missing and could not be made: why."""
+    links: dict[str, str]
+
+
+class CamerasAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/cameras."""
+
+    cameras: list[CameraAnswer]
+    count: int
+
+
+class EventAnswer(EventRow, frozen=True, kw_only=True):
+    """An event; `engine` says who made the score and text that are in force."""
+
+    engine: Literal["rules", "rules+model"]
+    links: dict[str, str]
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/events."""
+
+    events: list[EventAnswer]
+    count: int
+    limit: int
+    next_cursor: str | None
+
+
+class DetectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One object in one picture; the box counts pixels from the top left corner."""
+
+    id: str
+    camera_id: str
+    picture_id: str
+    file_id: str
+    detected_at: datetime
+    """When the picture was taken."""
+    object_type: str
+    confidence: float
+    bbox_x: float
+    bbox_y: float
+    bbox_width: float
+    bbox_height: float
+    model: str
+    model_version: str
+    fallback: bool
+    links: dict[str, str]
+
+
+class DetectionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/detections."""
+
+    detections: list[DetectionAnswer]
+    count: int
+    limit: int
+    next_cursor: str | None
+
+
+class EventDetections(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/events/{id}/detections."""
+
+    detections: list[DetectionAnswer]
+    count: int
+
+
+class PictureAnswer(PictureRow, frozen=True, kw_only=True):
+    """A picture and how far it got."""
+
+    links: dict[str, str]
+
+
+class FileAnswer(FileRow, frozen=True, kw_only=True):
+    """A file with its one ledger state and the reason for it."""
+
+    links: dict[str, str]
+
+
+class EventDetailAnswer(EventAnswer, frozen=True, kw_only=True):
+    """GET /api/events/{id}: the event and its chain back to the files."""
+
+    detection_count: int
+    detection_ids: list[str]
+    pictures: list[PictureAnswer]
+    detections: list[DetectionAnswer]
+    files: list[FileAnswer]
+
+
+class FileDetailAnswer(FileAnswer, frozen=True, kw_only=True):
+    """GET /api/files/{id}: where the file stands, why, and what came of it."""
+
+    pictures: list[PictureAnswer]
+    duplicates: list[FileAnswer]
+
+
+class FilesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/files: the ledger in numbers; every file is in exactly one state."""
+
+    states: dict[State, int]
+    reasons: list[StateCount]
+    total: int
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """202: the command is in the log, but the read model does not show it yet."""
+
+    status: Literal["recorded"]
+    message: str
+    location: str
+
+
+class ServiceHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one service is."""
+
+    status: Literal["healthy", "degraded", "unhealthy", "waiting", "unknown", "off"]
+    message: str
+    since: datetime | None = None
+    details: "dict[str, ServiceHealth] | None" = None
+
+
+class StageBacklog(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stage still has to do."""
+
+    stage: str
+    pending: int
+    """Not yet handed to a worker."""
+    processing: int
+    """Handed to a worker and not finished (retries wait here too)."""
+    oldest_seconds: float | None
+    """Age of the oldest entry being processed."""
+
+
+class ProjectionLag(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a read model is behind the log."""
+
+    projection: str
+    lag_seconds: float
+    behind: list[str]
+    """Streams (with partition) whose end the read model has not reached."""
+
+
+class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/system/health; 503 when unhealthy, else 200."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    services: dict[str, ServiceHealth]
+    stages: list[StageBacklog]
+    projections: list[ProjectionLag]
+    app_name: str
+    version: str
+    uptime_seconds: float
+    timestamp: datetime
+
+
+class ReadyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /ready; 503 when not ready."""
+
+    ready: bool
+    status: Literal["ready", "not_ready"]
+    services: dict[str, ServiceHealth]
+    timestamp: datetime
+
+
+class AliveAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /health."""
+
+    status: Literal["alive"]
+    version: str
+
+
+class GpuFields(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU at one moment, in the names of the specification; null is what nobody told."""
+
+    gpu_name: str | None = None
+    utilization: float | None = None
+    memory_used: float | None = None
+    """MiB."""
+    memory_total: float | None = None
+    temperature: float | None = None
+    """Degrees Celsius."""
+    power_usage: float | None = None
+    """Watts."""
+
+
+class GpuAnswer(GpuFields, frozen=True, kw_only=True):
+    """GET /api/system/gpu: the first GPU's fields, and all GPUs of all hosts."""
+
+    source: Literal["nvml", "none"]
+    recorded_at: datetime | None
+    gpus: list[GpuSampleRow]
+
+
+class GpuHistorySample(GpuFields, frozen=True, kw_only=True):
+    """One reading of the history."""
+
+    recorded_at: datetime
+    host: str
+    gpu_index: int
+
+
+class GpuHistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/system/gpu/history, oldest first."""
+
+    samples: list[GpuHistorySample]
+    count: int
+    limit: int
+    origin: Literal["database", "memory"]
+    """memory: PostgreSQL is away, so only what this process has seen."""
+
+
+class WebSocketStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened on one WebSocket channel since this process started."""
+
+    clients: int
+    connections: int
+    messages: int
+    delivered: int
+    replayed: int
+    cut_slow: int
+
+
+class StatsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/system/stats."""
+
+    total_cameras: int
+    total_events: int
+    total_detections: int
+    total_files: int
+    files: dict[State, int]
+    uptime_seconds: float
+    websocket: dict[str, WebSocketStats]
+
+
+class CameraCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Cameras that may send, and all that are not removed."""
+
+    active: int
+    total: int
+
+
+class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries over all stages."""
+
+    pending: int
+    processing: int
+
+
+class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What /ws/system tells every GPU poll; None is what could not be asked."""
+
+    gpu: GpuAnswer
+    cameras: CameraCount | None
+    queue: QueueDepth | None
+    stages: list[StageBacklog]
+    health: Literal["healthy", "degraded", "unhealthy"]
+
+
+class SystemMessage(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="system_status"
+):
+    """The system's state now; it has no cursor since it is no event."""
+
+    data: SystemStatus
+    timestamp: datetime

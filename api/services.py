@@ -1,0 +1,70 @@
+"""What the handlers work with: opened collaborators and plain values, under one app key."""
+
+import asyncio
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from api.broadcast import Broadcaster
+from api.gpu_history import GpuHistory
+from api.thumbnails import PictureRenderer
+from projections.queries import Queries
+from streams.log import EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    """Values from the settings that the API needs."""
+
+    app_name: str
+    app_version: str
+    base_folder: Path
+    debug: bool = False
+    cors_origins: tuple[str, ...] = ()
+    gpu_poll_interval_seconds: float = 5.0
+    gpu_stats_history_minutes: int = 60
+    risk_model_expected: bool = True
+    """False when events are scored by the rules alone on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices:
+    """Everything a handler may use; opened and closed by the composition root."""
+
+    config: ApiConfig
+    log: EventLog
+    queries: Queries
+    pictures: PictureRenderer
+    broadcaster: Broadcaster
+    gpu: GpuHistory
+    started: float = field(default_factory=time.monotonic)
+    folder_locks: dict[str, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+    """One a camera id: two requests must not register the same folder at once."""
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Return how long this process has been serving."""
+        return round(time.monotonic() - self.started, 3)
+
+
+SERVICES = web.AppKey("services", ApiServices)
+
+_encoder = msgspec.json.Encoder()
+
+
+def answer(
+    body: msgspec.Struct, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """Return `body` as JSON."""
+    return web.Response(
+        body=_encoder.encode(body),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )

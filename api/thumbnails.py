@@ -1,0 +1,148 @@
+"""Pictures as browsers want them: the file itself, a thumbnail, the picture with a box drawn in.
+
+Decoding happens in threads, two at a time, so that the event loop stays free; what was rendered
+is kept up to a number of bytes. A picture's id names its bytes, so answers may be cached for ever.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from api.problems import ProblemError
+from domain.errors import PermanentError
+from inference import images
+from projections.rows import DetectionRow, PictureRow
+
+THUMBNAIL_WIDTH = 320
+THUMBNAIL_HEIGHT = 640
+BOXED_SIDE = 1280
+JPEG_QUALITY = 85
+CACHE_BYTES = 32 * 1024 * 1024
+RENDERS_AT_ONCE = 2
+
+_CONTENT_TYPES: Final = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "BMP": "image/bmp",
+}
+_BOX_COLOUR = (64, 64, 255)
+"""Blue, green, red."""
+
+
+class PictureSource(Protocol):
+    """Where the bytes of pictures are."""
+
+    async def read(self, uri: str) -> bytes:
+        """Return a picture's file; PermanentError when it is gone, TransientError otherwise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An image ready to be sent."""
+
+    data: bytes
+    content_type: str
+
+
+class PictureRenderer:
+    """Reads pictures from their store and renders what is asked for."""
+
+    def __init__(self, source: PictureSource, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._source = source
+        self._cache: OrderedDict[str, Rendered] = OrderedDict()
+        self._free = cache_bytes
+        self._turn = asyncio.Semaphore(RENDERS_AT_ONCE)
+
+    async def original(self, picture: PictureRow) -> Rendered:
+        """Return the picture's file as it is."""
+        data = await self._read(picture)
+        try:
+            header = await asyncio.to_thread(images.probe, data, picture.picture_id)
+        except PermanentError as error:
+            raise ProblemError("picture_unreadable", str(error)) from error
+        return Rendered(data, _CONTENT_TYPES[header.format])
+
+    async def thumbnail(self, picture: PictureRow) -> Rendered:
+        """Return the picture at most 320 pixels wide, as JPEG."""
+        return await self._rendered(f"{picture.picture_id}/thumbnail", picture, _thumbnail)
+
+    async def boxed(self, picture: PictureRow, detection: DetectionRow) -> Rendered:
+        """Return the picture with the detection's box and label drawn in, as JPEG."""
+        key = f"{detection.id}/boxed"
+        return await self._rendered(key, picture, lambda data: _boxed(data, detection))
+
+    async def _read(self, picture: PictureRow) -> bytes:
+        try:
+            return await self._source.read(picture.uri)
+        except PermanentError as error:
+            raise ProblemError("picture_gone", str(error)) from error
+
+    async def _rendered(
+        self, key: str, picture: PictureRow, render: Callable[[bytes], bytes]
+    ) -> Rendered:
+        if (found := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
+            return found
+        data = await self._read(picture)
+        async with self._turn:
+            try:
+                made = Rendered(await asyncio.to_thread(render, data), "image/jpeg")
+            except PermanentError as error:
+                raise ProblemError("picture_unreadable", str(error)) from error
+        self._keep(key, made)
+        return made
+
+    def _keep(self, key: str, made: Rendered) -> None:
+        if key in self._cache:
+            return
+        self._cache[key] = made
+        self._free -= len(made.data)
+        while self._free < 0:
+            _, oldest = self._cache.popitem(last=False)
+            self._free += len(oldest.data)
+
+
+def _thumbnail(data: bytes) -> bytes:
+    picture = images.decode(data, "thumbnail", target=THUMBNAIL_WIDTH)
+    height, width = picture.rgb.shape[:2]
+    scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_HEIGHT / height, 1.0)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return _jpeg(cv2.resize(_bgr(picture.rgb), size, interpolation=cv2.INTER_AREA))
+
+
+def _boxed(data: bytes, detection: DetectionRow) -> bytes:
+    picture = images.decode(data, "picture", target=BOXED_SIDE)
+    pixels = np.ascontiguousarray(_bgr(picture.rgb))
+    # The picture may have been reduced while it was decoded; boxes count the file's pixels.
+    scale = pixels.shape[1] / picture.width
+    left, top = round(detection.x * scale), round(detection.y * scale)
+    right = round((detection.x + detection.width) * scale)
+    bottom = round((detection.y + detection.height) * scale)
+    line = max(2, round(max(pixels.shape[:2]) / 400))
+    cv2.rectangle(pixels, (left, top), (right, bottom), _BOX_COLOUR, line)
+    text = f"{detection.label} {detection.confidence:.0%}"
+    below = min(pixels.shape[0] - 4, max(12 * line, top - 2 * line))
+    at = (left, below)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for colour, width in (((0, 0, 0), 2 * line), (_BOX_COLOUR, line)):
+        cv2.putText(pixels, text, at, font, 0.3 * line, colour, max(1, width // 2), cv2.LINE_AA)
+    return _jpeg(pixels)
+
+
+def _bgr(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return rgb[:, :, ::-1]
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return bytes(encoded)

@@ -1,0 +1,37 @@
+"""`python -m benchmarks` lists the benchmarks; `python -m benchmarks NAME --json` runs one."""
+
+import argparse
+import importlib
+import json
+import sys
+
+NAMES = {
+    "step": "agent step: read, handle, append, acknowledge; against FastStream and raw redis-py",
+    "settle": "the fenced settle against a plain pipelined XADD + XACK",
+    "project": "from the log into the read models",
+    "latency": "file closed → pushed to a WebSocket client, detector faked",
+    "footprint": "`hsi up` warm: seconds to ready, memory and idle processor time",
+}
+
+
+def main() -> int:
+    """Run one benchmark and print its figures; the last line is JSON with --json."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(NAMES))
+    parser.add_argument("--json", action="store_true", help="print one JSON object as last line")
+    parser.add_argument("--full", action="store_true", help="the size an issue names")
+    arguments = parser.parse_args()
+    if arguments.name is None:
+        for name, what in NAMES.items():
+            print(f"{name:10} {what}")
+        return 0
+    figures = importlib.import_module(f"benchmarks.{arguments.name}").run(full=arguments.full)
+    for key, value in figures.items():
+        print(f"{key:28} {value}")
+    if arguments.json:
+        print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

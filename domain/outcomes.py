@@ -1,0 +1,31 @@
+"""What a handler answers about one entry; the channel settles the entry by it."""
+
+from dataclasses import dataclass
+
+from domain.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Handled: append `events` to the next streams and acknowledge, in one atomic call."""
+
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Leave it pending and hand it out again after a back-off."""
+
+    error: BaseException
+    after: float | None = None
+    """Seconds; None lets the delivery count decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Move it aside with its error and acknowledge, in one atomic call."""
+
+    error: BaseException
+
+
+Outcome = Done | Retry | Park

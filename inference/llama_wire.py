@@ -1,0 +1,155 @@
+"""What goes over the wire to llama.cpp's server and back: requests, replies, their decoding."""
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final, TypeVar
+
+import msgspec
+
+from domain.names import clean_text
+from domain.prompt import REPLY_SCHEMA, Message, UnusableReplyError, nemotron_prompt
+
+TOKENS_LIMIT: Final = 400
+"""Tokens of one reply: room for the longest summary and reasoning the schema allows in English."""
+_TEMPERATURE: Final = 0.1
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the chat or the completion endpoint said, in one form."""
+
+    text: str
+    complete: bool
+    tokens_in: int
+    tokens_out: int
+    model: str
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _ChatMessage(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _ChatMessage
+    finish_reason: str | None = None
+
+
+class ChatReply(msgspec.Struct):
+    """Reply of `/v1/chat/completions`."""
+
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    model: str | None = None
+
+    def answer(self) -> Answer:
+        """Return the reply in the form both endpoints share."""
+        choice = self.choices[0] if self.choices else _Choice(message=_ChatMessage())
+        usage = self.usage or _Usage()
+        return Answer(
+            text=choice.message.content or "",
+            complete=choice.finish_reason != "length",
+            tokens_in=usage.prompt_tokens,
+            tokens_out=usage.completion_tokens,
+            model=self.model or "",
+        )
+
+
+class CompletionReply(msgspec.Struct):
+    """Reply of `/completion`."""
+
+    content: str
+    stop_type: str = ""
+    stopped_limit: bool = False
+    """How servers before 2025 say that the token limit ended the reply."""
+    tokens_evaluated: int = 0
+    tokens_predicted: int = 0
+    model: str | None = None
+
+    def answer(self) -> Answer:
+        """Return the reply in the form both endpoints share."""
+        return Answer(
+            text=self.content,
+            complete=self.stop_type != "limit" and not self.stopped_limit,
+            tokens_in=self.tokens_evaluated,
+            tokens_out=self.tokens_predicted,
+            model=self.model or "",
+        )
+
+
+class ModelEntry(msgspec.Struct):
+    """One model that a server offers."""
+
+    id: str
+
+
+class Models(msgspec.Struct):
+    """Reply of `/v1/models`."""
+
+    data: list[ModelEntry]
+
+
+class Props(msgspec.Struct):
+    """Reply of `/props`."""
+
+    model_path: str
+
+
+def turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+    """Return a conversation as chat endpoints take it."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def chat_request(messages: tuple[Message, ...]) -> dict[str, object]:
+    """Return the body for `/v1/chat/completions`, where the server applies its own template."""
+    return {
+        "messages": turns(messages),
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "risk", "strict": True, "schema": REPLY_SCHEMA},
+        },
+        "max_tokens": TOKENS_LIMIT,
+        "temperature": _TEMPERATURE,
+        "cache_prompt": True,
+        "stream": False,
+        # Models that think aloud first would spend the token limit on it.
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+
+
+def completion_request(messages: tuple[Message, ...]) -> dict[str, object]:
+    """Return the body for `/completion`, in the template of Nemotron-Mini."""
+    return {
+        "prompt": nemotron_prompt(messages),
+        "json_schema": REPLY_SCHEMA,
+        "n_predict": TOKENS_LIMIT,
+        "temperature": _TEMPERATURE,
+        "cache_prompt": True,
+        "stream": False,
+        "stop": ["<extra_id_1>"],
+    }
+
+
+def decoded(body: bytes, kind: type[_T]) -> _T:
+    """Read a body as `kind`; raises UnusableReplyError when it is something else."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        message = f"the server's answer is not what llama.cpp sends: {error}"
+        raise UnusableReplyError("wrong_envelope", message, text_of(body[:2000])) from error
+
+
+def text_of(data: bytes | bytearray) -> str:
+    """Return bytes as text for messages, whatever they are."""
+    return data.decode("utf-8", "replace")
+
+
+def short_name(model: str) -> str:
+    """Return a model's file name: folders of the server are nobody's business."""
+    return clean_text(PurePath(model).name)[:120]

@@ -1,0 +1,176 @@
+"""Is a file whole, and what is it: a picture, a video, not yet whole, or nothing we take in.
+
+The content decides, not the name. A picture is whole when it decodes to its end marker; then it is
+whole at once, without waiting for the writer to close it. Everything is bounded before anything is
+decoded: bytes, pixels, and the scans of a progressive JPEG.
+"""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Literal
+
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from domain.exif import ExifTime, exif_time
+from inference.pictures import MAX_PICTURE_BYTES, OpenFile
+from inference.video import MAX_VIDEO_BYTES, Structure, structure_of
+
+MAX_PIXELS: Final = 50_000_000
+MAX_SCANS: Final = 100
+"""A progressive JPEG needs about ten; thousands are made to keep a decoder busy."""
+
+_JPEG_START: Final = b"\xff\xd8\xff"
+_JPEG_SCAN: Final = b"\xff\xda"
+_JPEG_END: Final = b"\xff\xd9"
+_PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_END: Final = b"IEND\xae\x42\x60\x82"
+_CHUNK: Final = 1024 * 1024
+
+DECODER_ERRORS: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow has been seen to raise on broken files; all of it means: this does not decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A whole picture."""
+
+    sha256: str
+    size_bytes: int
+    width: int
+    height: int
+    exif: ExifTime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A whole video, as far as its structure tells; its frames are yet to be read."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Not whole as it is now; `reason` is why it is rejected should it stay so."""
+
+    reason: Literal["empty", "truncated", "broken", "unsupported", "changing"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Never to be taken in as it is."""
+
+    reason: str
+    detail: str
+
+
+Finding = Still | Video | Unfinished | Refused
+
+
+def check(file: OpenFile, *, settled: bool) -> Finding:
+    """Find out what a file is; `settled` says that nobody has written to it for a while."""
+    head = file.stream.read(16)
+    if not head:
+        return Unfinished("empty", "the file has 0 bytes")
+    if head[4:8] == b"ftyp":
+        finding = _video(file, settled=settled)
+    elif head.startswith((_JPEG_START, _PNG_START)):
+        finding = _picture(file, head)
+    else:
+        return Unfinished("unsupported", "the content is neither JPEG nor PNG nor MP4")
+    if isinstance(finding, Still | Video) and not file.unchanged():
+        return Unfinished("changing", "the file is still being written")
+    return finding
+
+
+def _picture(file: OpenFile, head: bytes) -> Finding:
+    if file.size_bytes > MAX_PICTURE_BYTES:
+        return Refused(
+            "too_large", f"{file.size_bytes} bytes; a picture may have {MAX_PICTURE_BYTES}"
+        )
+    data = head + file.stream.read(MAX_PICTURE_BYTES)
+    jpeg = head.startswith(_JPEG_START)
+    end = _end_of_jpeg(data) if jpeg else data.rfind(_PNG_END)
+    if end < 0:
+        return Unfinished("truncated", "the picture ends before its end marker")
+    try:
+        return _decoded(data, jpeg=jpeg)
+    except DECODER_ERRORS as error:
+        return Unfinished("broken", f"the picture does not decode to its end: {error}")
+
+
+def _end_of_jpeg(data: bytes) -> int:
+    """Return where the end marker of the picture itself stands, below zero if it is not there.
+
+    The thumbnail inside an EXIF block has an end marker too, and a file that was given its full
+    size in advance is zeros from where the upload stands: both look whole to a decoder.
+    """
+    at = 2
+    while data[at : at + 2] != _JPEG_SCAN:
+        if at + 4 > len(data) or data[at] != 0xFF:
+            return -1
+        if data[at + 1] == 0xFF:
+            at += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        at += 2 + length
+    return data.find(_JPEG_END, at)
+
+
+def _decoded(data: bytes, *, jpeg: bool) -> Finding:
+    # The classes themselves, since Image.open would try every format it knows, and only warns
+    # about the pixels that a picture claims.
+    image: JpegImageFile | PngImageFile
+    image = JpegImageFile(io.BytesIO(data)) if jpeg else PngImageFile(io.BytesIO(data))
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            return Refused(
+                "too_large",
+                f"{width} x {height} are {width * height // 1_000_000} megapixels; "
+                f"a picture may have {MAX_PIXELS // 1_000_000}",
+            )
+        if jpeg and data.count(_JPEG_SCAN) > MAX_SCANS:
+            return Refused("unsupported", f"a JPEG of more than {MAX_SCANS} scans")
+        block = image.info.get("exif")
+        # An eighth of the size still reads the data to its end, at a fraction of the cost.
+        image.draft("L", (max(1, width // 8), max(1, height // 8)))
+        image.load()
+    return Still(
+        sha256=sha256(data).hexdigest(),
+        size_bytes=len(data),
+        width=width,
+        height=height,
+        exif=exif_time(block) if isinstance(block, bytes) else None,
+    )
+
+
+def _video(file: OpenFile, *, settled: bool) -> Finding:
+    if file.size_bytes > MAX_VIDEO_BYTES:
+        return Refused("too_large", f"{file.size_bytes} bytes; a video may have {MAX_VIDEO_BYTES}")
+    structure = structure_of(file.stream, file.size_bytes)
+    if structure is Structure.CUT or (structure is Structure.OPEN and not settled):
+        return Unfinished("truncated", "the video ends before the end that it announces")
+    file.stream.seek(0)
+    digest = sha256()
+    while chunk := file.stream.read(_CHUNK):
+        digest.update(chunk)
+    return Video(digest.hexdigest(), file.size_bytes)

@@ -1,0 +1,111 @@
+"""Checkpoints: how far a projection has applied each partition of its streams."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from domain.errors import HsiError
+from projections.database import Connection
+from projections.read_model import ReadModel
+from streams.envelope import Envelope, Position
+
+Lane = tuple[str, int]
+"""One partition of one stream."""
+
+Cursors = dict[Lane, Position]
+
+FOUND: Final = """
+INSERT INTO checkpoints (projection, version, stream, partition, ms, seq, incarnation, updated_at)
+SELECT %(projection)s, %(version)s, stream, partition, 0, 0, %(incarnation)s, now()
+FROM json_to_recordset(%(lanes)s::json) AS r (stream text, partition integer)
+ON CONFLICT DO NOTHING
+"""
+
+LOAD: Final = """
+SELECT stream, partition, ms, seq, incarnation FROM checkpoints
+WHERE projection = %(projection)s AND version = %(version)s
+"""
+
+# Compare-and-swap of several lanes: moves only those that stand where the reader left them.
+MOVE: Final = """
+UPDATE checkpoints AS c SET ms = r.ms, seq = r.seq, updated_at = now()
+FROM json_to_recordset(%(lanes)s::json) AS r (
+    stream text, partition integer, old_ms bigint, old_seq bigint, ms bigint, seq bigint)
+WHERE c.projection = %(projection)s AND c.version = %(version)s
+  AND c.stream = r.stream AND c.partition = r.partition
+  AND c.ms = r.old_ms AND c.seq = r.old_seq AND c.incarnation = %(incarnation)s
+"""
+
+
+class CheckpointConflictError(HsiError):
+    """Somebody else has moved the checkpoint: what was read behind it is to be dropped."""
+
+
+class ForeignCheckpointError(HsiError):
+    """The checkpoint does not belong to this log; applying more would mix two histories."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one version of one projection, in the log of one incarnation."""
+
+    projection: str
+    version: int
+    incarnation: str
+
+    @classmethod
+    def of(cls, read_model: ReadModel, incarnation: str) -> "Checkpoints":
+        """Return the checkpoints of a read model."""
+        return cls(read_model.name, read_model.version, incarnation)
+
+    async def load(self, connection: Connection, lanes: Iterable[Lane]) -> Cursors:
+        """Return the position of every lane, founding those that are new at the beginning.
+
+        Raises ForeignCheckpointError when a checkpoint was made in another life of the log.
+        """
+        wanted = list(lanes)
+        founding = msgspec.json.encode([{"stream": s, "partition": p} for s, p in wanted])
+        await connection.execute(FOUND, self._values() | {"lanes": founding.decode()})
+        cursor = await connection.execute(LOAD, self._values())
+        found: Cursors = {}
+        for stream, partition, ms, seq, incarnation in await cursor.fetchall():
+            if incarnation != self.incarnation:
+                raise ForeignCheckpointError(
+                    f"the read model {self.projection} was filled from another log "
+                    f"({incarnation}) than the one at REDIS_URL ({self.incarnation}): point "
+                    "REDIS_URL at that log or DATABASE_URL at an empty database"
+                )
+            found[stream, partition] = Position(ms, seq)
+        return {lane: found[lane] for lane in wanted}
+
+    async def move(self, connection: Connection, old: Cursors, new: Cursors) -> None:
+        """Move the lanes of `new`; raises CheckpointConflictError unless all stood at `old`."""
+        lanes = [
+            {
+                "stream": lane[0],
+                "partition": lane[1],
+                "old_ms": old[lane].ms,
+                "old_seq": old[lane].seq,
+                "ms": position.ms,
+                "seq": position.seq,
+            }
+            for lane, position in sorted(new.items())
+        ]
+        values = self._values() | {"lanes": msgspec.json.encode(lanes).decode()}
+        moved = await connection.execute(MOVE, values)
+        if moved.rowcount != len(new):
+            raise CheckpointConflictError(f"another process has moved {self.projection}")
+
+    def _values(self) -> dict[str, object]:
+        return {
+            "projection": self.projection,
+            "version": self.version,
+            "incarnation": self.incarnation,
+        }
+
+
+def ends_of(envelopes: Iterable[Envelope]) -> Cursors:
+    """Return the last position of each lane in a run that is in log order within each lane."""
+    return {(each.stream, each.partition): each.position for each in envelopes}

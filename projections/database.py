@@ -1,0 +1,61 @@
+"""How this product reaches PostgreSQL: one URL form in, one pool out."""
+
+from urllib.parse import urlsplit
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from domain.errors import PermanentError
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+DATABASE = "database"
+"""The service name under which health and errors speak of PostgreSQL."""
+
+_SCHEMES = ("postgresql", "postgres")
+
+
+class BadDatabaseUrlError(PermanentError):
+    """DATABASE_URL names something that is not PostgreSQL."""
+
+
+def libpq_url(database_url: str) -> str:
+    """Return the URL as libpq takes it; a driver suffix such as `+asyncpg` is dropped."""
+    scheme, separator, rest = database_url.partition("://")
+    base, _, _driver = scheme.partition("+")
+    if not separator or base not in _SCHEMES:
+        message = (
+            f"DATABASE_URL begins with {scheme[:20]!r}; it must be "
+            "postgresql://user:password@host/database (postgresql+asyncpg:// works too)"
+        )
+        raise BadDatabaseUrlError(message)
+    return f"postgresql://{rest}"
+
+
+def shown_url(database_url: str) -> str:
+    """Return the URL for messages: without user, password and query."""
+    parts = urlsplit(libpq_url(database_url))
+    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+async def open_pool(database_url: str, *, name: str, max_size: int = 4) -> Pool:
+    """Return an open pool; connections are made when needed, so the server may still be away.
+
+    Sessions run in UTC and write with the server's own durability settings.
+    """
+    pool: Pool = AsyncConnectionPool(
+        libpq_url(database_url),
+        connection_class=AsyncConnection[TupleRow],
+        kwargs={"options": "-c timezone=UTC", "application_name": f"hsi-{name}"},
+        min_size=0,
+        max_size=max_size,
+        name=name,
+        timeout=10.0,
+        reconnect_timeout=10.0,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+    )
+    await pool.open()
+    return pool

@@ -1,0 +1,84 @@
+"""The detections: every object that reached the threshold in a picture."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from domain.events import ObjectsDetected
+from domain.ids import detection_id
+from projections.database import Connection
+from projections.read_model import Run, write_rows
+from streams.envelope import Envelope
+
+# A picture's boxes never change once they are told, so the first telling stands.
+INSERT_DETECTIONS: Final = """
+INSERT INTO detections (
+    id, picture_id, file_id, camera_id, captured_at, label, confidence, x, y, width, height,
+    model, model_version, fallback)
+SELECT
+    id, picture_id, file_id, camera_id, captured_at, label, confidence, x, y, width, height,
+    model, model_version, fallback
+FROM json_to_recordset(%(rows)s::json) AS r (
+    id text, picture_id text, file_id text, camera_id text, captured_at timestamptz, label text,
+    confidence double precision, x double precision, y double precision,
+    width double precision, height double precision, model text, model_version text,
+    fallback boolean)
+ON CONFLICT DO NOTHING
+"""
+
+
+class _Detection(msgspec.Struct, frozen=True):
+    id: str
+    picture_id: str
+    file_id: str
+    camera_id: str
+    captured_at: datetime
+    label: str
+    confidence: float
+    x: float
+    y: float
+    width: float
+    height: float
+    model: str
+    model_version: str
+    fallback: bool
+
+
+class Detections:
+    """Read model of the objects seen; boxes below the threshold stay in the log only."""
+
+    name = "detections"
+    version = 1
+    streams = ("detections",)
+
+    async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
+        """Insert one row a box at or above its event's threshold."""
+        rows = [
+            row for event, _ in Run(envelopes).of(ObjectsDetected) for row in _detections(event)
+        ]
+        await write_rows(connection, INSERT_DETECTIONS, rows)
+
+
+def _detections(event: ObjectsDetected) -> list[_Detection]:
+    return [
+        _Detection(
+            detection_id(event.picture_id, index),
+            event.picture_id,
+            event.file_id,
+            event.camera_id,
+            event.captured_at,
+            box.label,
+            box.score,
+            box.x,
+            box.y,
+            box.width,
+            box.height,
+            event.model,
+            event.model_version,
+            event.fallback,
+        )
+        for index, box in enumerate(event.boxes)
+        if box.score >= event.threshold
+    ]

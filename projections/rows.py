@@ -1,0 +1,263 @@
+"""What the read models answer: one frozen struct a kind of row, and pages of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from domain.events import (
+    BatchFacts,
+    CapturedFrom,
+    CloseReason,
+    Level,
+    ServiceStatus,
+    Signal,
+    Stage,
+)
+
+State = Literal["assessed", "filtered", "duplicate", "rejected", "parked", "pending"]
+"""Where a file stands; every file is in exactly one of these."""
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row as a query answers it."""
+
+
+class Page(Row, Generic[T], frozen=True, kw_only=True):
+    """Rows of one page, newest first, and where the next page begins (None: there is none)."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class CameraRow(Row, frozen=True, kw_only=True):
+    """A camera as it is configured now, and when it was last heard of."""
+
+    id: str
+    name: str
+    folder: str
+    source: Literal["api", "folder"]
+    enabled: bool
+    entry_point: bool
+    confirmed: bool
+    """True for a camera a person added, or took over after it was found as a folder."""
+    created_at: datetime
+    removed_at: datetime | None
+    last_seen_at: datetime | None
+    """Event time of the newest picture."""
+    last_file_at: datetime | None
+    """When the newest file of any kind was taken in."""
+
+
+class FileRow(Row, frozen=True, kw_only=True):
+    """A file that reached a camera's folder, with its one ledger state."""
+
+    file_id: str
+    camera_id: str
+    path: str
+    sha256: str | None
+    size_bytes: int
+    media: Literal["image", "video"] | None
+    """None for a file that was rejected or is a duplicate."""
+    captured_at: datetime | None
+    captured_from: CapturedFrom | None
+    received_at: datetime
+    width: int | None
+    height: int | None
+    duration_seconds: float | None
+    frames: int | None
+    duplicate_of: str | None
+    rejected_reason: str | None
+    rejected_detail: str | None
+    state: State
+    reason: str
+    """rejected: code; duplicate: file id; parked: cause; pending: stage; filtered: words."""
+
+
+class PictureRow(Row, frozen=True, kw_only=True):
+    """A picture and how far it got; `state` is one of assessed, filtered, parked, pending."""
+
+    picture_id: str
+    file_id: str
+    camera_id: str
+    uri: str
+    captured_at: datetime
+    frame: int
+    width: int
+    height: int
+    received_at: datetime
+    detected_at: datetime | None
+    detection_count: int | None
+    model: str | None
+    model_version: str | None
+    batch_id: str | None
+    event_id: str | None
+    assessed_at: datetime | None
+    parked_at: datetime | None
+    parked_group: str | None
+    parked_cause: str | None
+    parked_error: str | None
+    state: State
+    reason: str
+
+
+class DetectionRow(Row, frozen=True, kw_only=True):
+    """One object at or above the threshold: what, where (pixels, top left origin), how sure."""
+
+    id: str
+    picture_id: str
+    file_id: str
+    camera_id: str
+    captured_at: datetime
+    label: str
+    confidence: float
+    x: float
+    y: float
+    width: float
+    height: float
+    model: str
+    model_version: str
+    fallback: bool
+
+
+class EventRow(Row, frozen=True, kw_only=True):
+    """One event as a person sees it; score, level, summary and reasoning are the ones in force.
+
+    They are the language model's when it has refined the current stage (`model_stage = stage`),
+    else the rules'.
+    """
+
+    id: str
+    batch_id: str
+    camera_id: str
+    started_at: datetime
+    ended_at: datetime
+    stage: Stage
+    is_fast_path: bool
+    close_reason: CloseReason | None
+    picture_ids: list[str]
+    labels: list[str]
+    risk_score: int
+    risk_level: Level
+    summary: str
+    reasoning: str
+    rule_score: int
+    rule_level: Level
+    floor: int
+    rule_summary: str
+    rule_reasoning: str
+    signals: list[Signal]
+    facts: BatchFacts
+    rules_version: str
+    assessed_at: datetime
+    """When the rules' assessment of the current stage was recorded."""
+    model_stage: Stage | None
+    model_score: int | None
+    """What the model answered; evidence only."""
+    model_assessed_score: int | None
+    """The score after the model's bounded move."""
+    model_assessed_level: Level | None
+    model: str | None
+    model_prompt_version: str | None
+    model_prompt_sha256: str | None
+    model_raw_text: str | None
+    model_tokens_in: int | None
+    model_tokens_out: int | None
+    model_seconds: float | None
+    model_summary: str | None
+    model_reasoning: str | None
+    refined_at: datetime | None
+    reviewed: bool
+    notes: str
+    reviewed_by: str | None
+    """Who last changed the mark or the note."""
+    reviewed_at: datetime | None
+
+
+class EventDetail(Row, frozen=True, kw_only=True):
+    """An event with its chain back to the files it came from."""
+
+    event: EventRow
+    pictures: list[PictureRow]
+    detections: list[DetectionRow]
+    files: list[FileRow]
+
+
+class FileDetail(Row, frozen=True, kw_only=True):
+    """A file with everything that came of it, and the files that were the same bytes."""
+
+    file: FileRow
+    pictures: list[PictureRow]
+    duplicates: list[FileRow]
+
+
+class StateCount(Row, frozen=True, kw_only=True):
+    """How many files are in one state for one reason (for pending: the stage)."""
+
+    state: State
+    reason: str
+    files: int
+
+
+class GpuSampleRow(Row, frozen=True, kw_only=True):
+    """One GPU at one moment; None is what the driver did not tell."""
+
+    host: str
+    gpu_index: int
+    sampled_at: datetime
+    source: Literal["nvml", "none"]
+    name: str | None
+    utilization_percent: float | None
+    memory_used_mib: float | None
+    memory_total_mib: float | None
+    temperature_celsius: float | None
+    power_watts: float | None
+
+
+class GpuSourceRow(Row, frozen=True, kw_only=True):
+    """When a host last said anything about its GPUs; source `none` means it has none to ask."""
+
+    host: str
+    source: Literal["nvml", "none"]
+    sampled_at: datetime
+
+
+class ServiceStateRow(Row, frozen=True, kw_only=True):
+    """The last known state of a service that a stage depends on."""
+
+    service: str
+    status: ServiceStatus
+    message: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events to list; None does not restrict."""
+
+    camera_id: str | None = None
+    risk_level: Level | None = None
+    min_score: int | None = None
+    start: datetime | None = None
+    """Events that started at this moment or later."""
+    end: datetime | None = None
+    """Events that started before this moment."""
+    reviewed: bool | None = None
+    object_type: str | None = None
+    is_fast_path: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionFilter:
+    """Which detections to list; None does not restrict."""
+
+    camera_id: str | None = None
+    object_type: str | None = None
+    start: datetime | None = None
+    """Pictures captured at this moment or later."""
+    end: datetime | None = None
+    """Pictures captured before this moment."""
+    min_confidence: float | None = None

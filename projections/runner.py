@@ -1,0 +1,214 @@
+"""Projector: applies the log to one read model; its checkpoint moves in the same transaction."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from domain.errors import HsiError, TransientError
+from projections.checkpoints import (
+    CheckpointConflictError,
+    Checkpoints,
+    Cursors,
+    ForeignCheckpointError,
+    ends_of,
+)
+from projections.database import Connection, Pool
+from projections.read_model import ReadModel
+from streams.envelope import Envelope
+from streams.log import EventLog
+
+BLOCK_MS = 1000
+"""How long one read waits for the first event; also the longest that stopping takes."""
+
+PACE_SECONDS = 0.02
+"""Least time between two transactions of one read model: events that trickle in share one."""
+
+FIRST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 10.0
+
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TransientError)
+"""PostgreSQL or Redis does not answer (or a deadlock was broken): the same run later."""
+
+_REFUSED = (psycopg.DataError, psycopg.IntegrityError)
+"""PostgreSQL takes everything but these values: never, however often they are sent."""
+
+NOTE_REFUSED: Final = """
+INSERT INTO refused_events (
+    projection, version, stream, partition, ms, seq, event_id, event_tag, error, refused_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, now())
+ON CONFLICT DO NOTHING
+"""
+
+_log = logging.getLogger(__name__)
+
+
+class SchemaMissingError(HsiError):
+    """The database lacks a table or column that this version writes."""
+
+
+class Projector:
+    """Keeps one read model up to the log, alone or beside others that do the same."""
+
+    def __init__(
+        self, log: EventLog, pool: Pool, read_model: ReadModel, batch: int = 2000
+    ) -> None:
+        """Read about `batch` events of each stream at once; `pool` may be shared."""
+        self._event_log = log
+        self._pool = pool
+        self._read_model = read_model
+        self._count = max(1, batch // log.partitions)
+        self._checkpoints = Checkpoints.of(read_model, log.incarnation)
+        self._cursors: Cursors | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the read model's name."""
+        return self._read_model.name
+
+    async def run_once(self, *, block_ms: int = 0) -> int:
+        """Apply what stands behind the checkpoint, one run; return how many events that were.
+
+        Waits up to `block_ms` when nothing is there. In this order: (1) read behind the
+        checkpoint, (2) open a transaction, (3) move the checkpoint by compare-and-swap, which
+        also keeps every other projector of this read model out, (4) apply, (5) commit. Who loses
+        at (3) has written nothing and reads again from where the winner got to.
+        """
+        if self._cursors is None:
+            self._cursors = await self._load()
+        cursors = self._cursors
+        envelopes = await self._event_log.follow(cursors, count=self._count, block_ms=block_ms)
+        if not envelopes:
+            return 0
+        ends = ends_of(envelopes)
+        self._cursors = None  # unknown until the commit is known to have worked
+        try:
+            await self._commit(cursors, ends, envelopes)
+        except CheckpointConflictError:
+            _log.info("checkpoint moved by another process", extra={"action": "checkpoint_lost"})
+            return 0
+        self._cursors = cursors | ends
+        return len(envelopes)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Apply the log until `stop` is set; waits out PostgreSQL and Redis being away.
+
+        Raises ForeignCheckpointError when the log is not the one the read model was filled from.
+        """
+        loop = asyncio.get_running_loop()
+        wait = FIRST_WAIT_SECONDS
+        while not stop.is_set():
+            began = loop.time()
+            try:
+                if await self.run_once(block_ms=BLOCK_MS):
+                    await _pause(stop, began + PACE_SECONDS - loop.time())
+                wait = FIRST_WAIT_SECONDS
+            except PoolClosed:
+                raise
+            except _AWAY as error:
+                self._cursors = None  # where things stand is looked up again, and checked
+                self._say_away(error, wait)
+                await _pause(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+
+    def _say_away(self, error: BaseException, wait: float) -> None:
+        _log.warning(
+            "read model %s waits %.1f s and tries again, nothing is lost: %s",
+            self.name,
+            wait,
+            str(error).strip(),
+            extra={"action": "projection_waits", "projection": self.name},
+        )
+
+    async def _load(self) -> Cursors:
+        """Return the checkpoint, sure that it lies within this log."""
+        streams = self._read_model.streams
+        lanes = [(stream, p) for stream in streams for p in range(self._event_log.partitions)]
+        try:
+            async with self._pool.connection() as connection:
+                cursors = await self._checkpoints.load(connection, lanes)
+        except (pg.UndefinedTable, pg.UndefinedColumn) as error:
+            raise self._schema_missing(error) from error
+        for (stream, partition), position in cursors.items():
+            newest = await self._event_log.newest(stream, partition)
+            if position > newest:
+                raise ForeignCheckpointError(
+                    f"the read model {self.name} has applied {stream}/{partition} up to "
+                    f"{position}, but the log ends at {newest}: the log has lost its end; "
+                    "restore the log, or point DATABASE_URL at an empty database to rebuild"
+                )
+        return cursors
+
+    async def _commit(self, old: Cursors, new: Cursors, envelopes: Sequence[Envelope]) -> None:
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await self._checkpoints.move(connection, old, new)
+                await self._read_model.apply(connection, envelopes)
+        except _REFUSED:
+            async with self._pool.connection() as connection, connection.transaction():
+                await self._checkpoints.move(connection, old, new)
+                await self._apply_halves(connection, envelopes)
+        except (pg.UndefinedTable, pg.UndefinedColumn) as error:
+            raise self._schema_missing(error) from error
+
+    async def _apply_halves(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
+        """Apply a run of which PostgreSQL refuses something, leaving out just what it refuses."""
+        try:
+            async with connection.transaction():
+                await self._read_model.apply(connection, envelopes)
+        except _REFUSED as error:
+            if len(envelopes) == 1:
+                await self._note_refused(connection, envelopes[0], error)
+                return
+            middle = len(envelopes) // 2
+            await self._apply_halves(connection, envelopes[:middle])
+            await self._apply_halves(connection, envelopes[middle:])
+
+    async def _note_refused(
+        self, connection: Connection, envelope: Envelope, error: psycopg.Error
+    ) -> None:
+        _log.error(
+            "read model %s passes over %s at %s/%d %s, which PostgreSQL refuses: %s",
+            self.name,
+            envelope.tag,
+            envelope.stream,
+            envelope.partition,
+            envelope.position,
+            error,
+            extra={"action": "event_refused", "projection": self.name},
+        )
+        await connection.execute(
+            NOTE_REFUSED,
+            (
+                self.name,
+                self._read_model.version,
+                envelope.stream,
+                envelope.partition,
+                *envelope.position,
+                envelope.id.replace("\0", "\ufffd"),
+                envelope.tag,
+                str(error).replace("\0", "\ufffd"),
+            ),
+        )
+
+    def _schema_missing(self, error: psycopg.Error) -> SchemaMissingError:
+        return SchemaMissingError(
+            f"the database lacks what the read model {self.name} needs ({error}): "
+            "run `hsi migrate`"
+        )
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait `seconds`, or less when `stop` is set."""
+    if seconds <= 0:
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

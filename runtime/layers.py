@@ -1,0 +1,107 @@
+"""Where settings come from: `.env`, then `data/runtime.env`, then the environment; the last wins.
+
+Names are exact and in capitals. An empty value counts as not given, so that
+`REDIS_URL=${REDIS_URL:-}` in a compose file means what it looks like. Values are taken as they
+stand: nothing is expanded inside them.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+RUNTIME_ENV_VARIABLE = "HSI_RUNTIME_ENV_PATH"
+DEFAULT_ENV_FILE = Path(".env")
+DEFAULT_RUNTIME_ENV_FILE = Path("data/runtime.env")
+ENVIRONMENT = "environment"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value as text and the layer it was found in."""
+
+    value: str
+    source: str
+
+
+@dataclass(slots=True)
+class Layers:
+    """What all layers together say."""
+
+    values: dict[str, Found] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_layers(
+    names: frozenset[str], env_file: Path | None, environ: Mapping[str, str]
+) -> Layers:
+    """Read every layer and keep, for each of `names`, the value of the last one that has it."""
+    layers = Layers()
+    known = names | {RUNTIME_ENV_VARIABLE}
+    if env_file is not None and not env_file.exists():
+        layers.problems.append(f"{env_file}: this settings file does not exist")
+    _read_file(layers, env_file or DEFAULT_ENV_FILE, known)
+    named = environ.get(RUNTIME_ENV_VARIABLE) or _value(layers, RUNTIME_ENV_VARIABLE)
+    if named and not Path(named).exists():
+        layers.warnings.append(
+            f"{RUNTIME_ENV_VARIABLE} names {named}, which does not exist: nothing was read from it"
+        )
+    _read_file(layers, Path(named) if named else DEFAULT_RUNTIME_ENV_FILE, known)
+    for name in sorted(known):
+        if value := environ.get(name):
+            layers.values[name] = Found(value, ENVIRONMENT)
+    layers.warnings += _typos_of_ours(environ, known)
+    return layers
+
+
+def _value(layers: Layers, name: str) -> str | None:
+    found = layers.values.get(name)
+    return found.value if found else None
+
+
+def _read_file(layers: Layers, path: Path, known: frozenset[str]) -> None:
+    if not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        layers.problems.append(f"{path}: cannot be read ({error.strerror})")
+        return
+    except UnicodeDecodeError as error:
+        layers.problems.append(f"{path}: is not UTF-8 text (byte {error.start}): save it as UTF-8")
+        return
+    for binding in parse_stream(io.StringIO(text)):
+        place = f"{path}:{_first_line(binding.original.string, binding.original.line)}"
+        if binding.error:
+            layers.problems.append(f"{place}: is not NAME=value: correct or remove that line")
+        elif binding.key in known and binding.value:
+            layers.values[binding.key] = Found(binding.value, place)
+        elif binding.key and binding.key not in known:
+            layers.warnings += _typo(binding.key, place, known)
+
+
+def _first_line(original: str, line: int) -> int:
+    """Return the line that a binding begins on: its text starts with the blank lines before."""
+    blank = original[: len(original) - len(original.lstrip())]
+    return line + blank.count("\n")
+
+
+def _typo(name: str, place: str, known: frozenset[str]) -> list[str]:
+    match = get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+    if not match:
+        return []
+    return [f"{place}: {name} is not a setting and has no effect: is {match[0]} meant?"]
+
+
+def _typos_of_ours(environ: Mapping[str, str], known: frozenset[str]) -> list[str]:
+    """Warn about HSI_… variables that nothing reads; other names there are not ours."""
+    return [
+        f"{ENVIRONMENT}: {name} is not a setting and has no effect: `hsi config` lists them all"
+        for name in sorted(environ)
+        if name.startswith("HSI_") and name not in known
+    ]

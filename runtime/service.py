@@ -1,0 +1,49 @@
+"""DrainingService: a mode service that finishes what it has in hand before it stops.
+
+mode cancels a service's tasks as soon as `stop` is called (measured); this one first says that it
+is stopping, waits until its work in hand is done, under one deadline, and only then lets go.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from mode import Service
+
+
+class Deadline:
+    """One budget of time for a whole operation, on the monotonic clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Return the seconds left, never below zero."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class DrainingService(Service):
+    """Subclasses override `drain`: stop taking, finish what is in hand, return when done."""
+
+    drain_seconds = 10.0
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - handed through to mode untouched
+        super().__init__(**kwargs)
+        self.stopping = asyncio.Event()
+
+    async def drain(self) -> None:
+        """Return once nothing is in hand any more."""
+
+    async def on_stop(self) -> None:
+        """Drain under the deadline; what is left then stays pending in the log."""
+        self.stopping.set()
+        try:
+            await asyncio.wait_for(self.drain(), self.drain_seconds)
+        except TimeoutError:
+            self.log.warning(
+                "%s: not everything was finished within %s s; the rest stays pending in the "
+                "log and is claimed at the next start",
+                self.label,
+                self.drain_seconds,
+            )

@@ -1,0 +1,134 @@
+"""Envelope to Redis fields and back; the only place that encodes, decodes and upcasts.
+
+An entry's fields: `id`, `type` (`<tag>/<version>`), `at` (event time, ISO 8601, absent where the
+event has none), `cor`, `cau`, `tp` (traceparent, absent when empty) and `data` (the payload as
+JSON). Any Redis tool shows them as text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from domain.errors import PermanentError
+from domain.events import EVENT_TYPES, Event
+from domain.upcasters import UPCASTERS, Upcaster, upcast
+from streams.envelope import Envelope, NewEvent, Position, UnreadableEntry
+
+Fields = Mapping[bytes, bytes]
+
+
+class UndecodableError(PermanentError):
+    """The entry's bytes are not an event that this version knows."""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Encodes and decodes entries; `upcasters` is a parameter so that a test can plant steps."""
+
+    types: Mapping[str, type[Event]]
+    upcasters: Mapping[tuple[str, int], Upcaster]
+    decoders: dict[bytes, msgspec.json.Decoder[Event]]
+
+    @classmethod
+    def of(
+        cls,
+        types: Mapping[str, type[Event]] = EVENT_TYPES,
+        upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+    ) -> "Codec":
+        """Build a codec with one ready decoder for each current event type."""
+        decoders = {
+            f"{tag}/{kind.VERSION}".encode(): msgspec.json.Decoder(kind)
+            for tag, kind in types.items()
+        }
+        return cls(types, upcasters, decoders)
+
+    def encode(self, new: NewEvent) -> list[str | bytes]:
+        """Return the entry's fields and values in turn, ready for XADD."""
+        event = new.event
+        fields: list[str | bytes] = ["id", new.id, "type", f"{event.TAG}/{event.VERSION}"]
+        if (at := event.occurred_at) is not None:
+            fields += ["at", at.isoformat()]
+        fields += ["cor", new.correlation_id, "cau", new.causation_id]
+        if new.traceparent:
+            fields += ["tp", new.traceparent]
+        fields += ["data", _encoder.encode(event)]
+        return fields
+
+    def decode(self, stream: str, partition: int, entry_id: bytes, fields: Fields) -> Envelope:
+        """Read one entry; raises UndecodableError naming the entry and what is wrong with it."""
+        position = Position.parse(entry_id)
+        try:
+            event = self._event(fields[b"type"], fields[b"data"])
+            at = fields.get(b"at")
+            return Envelope(
+                id=fields[b"id"].decode(),
+                event=event,
+                stream=stream,
+                partition=partition,
+                position=position,
+                occurred_at=datetime.fromisoformat(at.decode()) if at else position.recorded_at,
+                correlation_id=fields[b"cor"].decode(),
+                causation_id=fields[b"cau"].decode(),
+                traceparent=fields.get(b"tp", b"").decode(),
+            )
+        except KeyError as error:
+            raise UndecodableError(
+                f"entry {position} of {stream}: field {error} is missing"
+            ) from error
+        except (msgspec.MsgspecError, ValueError, PermanentError) as error:
+            raise UndecodableError(f"entry {position} of {stream}: {error}") from error
+
+    def decode_or_mark(
+        self, stream: str, partition: int, entry_id: bytes, fields: Fields
+    ) -> Envelope:
+        """Read one entry; what does not decode becomes an UnreadableEntry that says why."""
+        try:
+            return self.decode(stream, partition, entry_id, fields)
+        except UndecodableError as error:
+            return _unreadable(stream, partition, entry_id, fields, error)
+
+    def _event(self, kind: bytes, data: bytes) -> Event:
+        decoder = self.decoders.get(kind)
+        if decoder is not None:
+            return decoder.decode(data)
+        tag, _, version = kind.decode().rpartition("/")
+        current = self.types.get(tag)
+        if current is None:
+            raise PermanentError(f"unknown event type {tag!r}")
+        if int(version) > current.VERSION:
+            raise PermanentError(
+                f"{tag} version {version} is newer than this software knows ({current.VERSION})"
+            )
+        payload = upcast(
+            tag, int(version), current.VERSION, msgspec.json.decode(data), self.upcasters
+        )
+        return msgspec.convert(payload, current)
+
+
+def _unreadable(
+    stream: str, partition: int, entry_id: bytes, fields: Fields, error: UndecodableError
+) -> Envelope:
+    position = Position.parse(entry_id)
+    kind, _, version = fields.get(b"type", b"?/0").decode("utf-8", "replace").rpartition("/")
+    event = UnreadableEntry(
+        camera_id="",
+        stored_tag=kind or "?",
+        stored_version=int(version) if version.isascii() and version.isdigit() else 0,
+        stored_payload=fields.get(b"data", b"").decode("utf-8", "backslashreplace"),
+        error=str(error),
+    )
+    return Envelope(
+        id=fields.get(b"id", b"").decode("utf-8", "replace") or f"{stream}-{position}",
+        event=event,
+        stream=stream,
+        partition=partition,
+        position=position,
+        occurred_at=position.recorded_at,
+        correlation_id=fields.get(b"cor", b"").decode("utf-8", "replace"),
+        causation_id=fields.get(b"cau", b"").decode("utf-8", "replace"),
+    )

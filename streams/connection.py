@@ -1,0 +1,120 @@
+"""The connection to Redis: one server or a cluster, errors classed, scripts loaded where missing.
+
+The client never retries by itself: redis-py's default of ten tries turns a slow server into
+repeated appends (measured in `facts`), so whoever calls decides.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha1
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from domain.errors import HsiError, ServiceUnavailableError
+
+SOCKET_TIMEOUT_SECONDS = 15.0
+"""Longer than every blocking read: a server that says nothing for so long is taken as gone."""
+
+_AWAY = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    RedisClusterException,
+    OSError,
+)
+
+
+@asynccontextmanager
+async def redis_errors() -> AsyncIterator[None]:
+    """Turn what the driver raises into errors whose class says what to do."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ServiceUnavailableError(
+            "redis", f"Redis refuses the login ({error}); check REDIS_URL and REDIS_PASSWORD"
+        ) from error
+    except _AWAY as error:
+        raise ServiceUnavailableError("redis", f"Redis does not answer: {error}") from error
+    except OutOfMemoryError as error:
+        raise ServiceUnavailableError(
+            "redis", f"Redis is out of memory and takes nothing in: {error}"
+        ) from error
+    except ResponseError as error:
+        if str(error).startswith(("MISCONF", "LOADING", "NOAUTH", "CLUSTERDOWN", "TRYAGAIN")):
+            raise ServiceUnavailableError(
+                "redis", f"Redis cannot write at present: {error}"
+            ) from error
+        raise
+
+
+class Script:
+    """A server-side script by its digest, sent whole only where the server does not know it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(
+        self, client: "Client", keys: Sequence[str], arguments: Sequence[str | bytes | int]
+    ) -> Any:  # noqa: ANN401 - each script answers its own shape; its one caller knows it
+        """Run the script; `keys` all lie in one slot."""
+        async with redis_errors():
+            try:
+                return await client.evalsha(self.digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await client.eval(self.text, len(keys), *keys, *arguments)
+
+
+Client = Any
+"""redis.asyncio.Redis or RedisCluster: the driver types neither's stream commands usefully."""
+
+
+async def connect(url: str, *, password: str | None = None) -> tuple[Client, bool]:
+    """Connect to `url`; answer the client and whether it is a cluster.
+
+    Raises ServiceUnavailableError when nothing answers, HsiError for an unusable URL.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": 5.0,
+    }
+    if password:
+        options["password"] = password
+    single = Retry(NoBackoff(), 0)
+    try:
+        client = Redis.from_url(url, retry=single, max_connections=1000, **options)
+    except ValueError as error:
+        raise HsiError(f"REDIS_URL: {error}") from error
+    try:
+        async with redis_errors():
+            info = await client.info("cluster")
+    except BaseException:
+        await client.aclose()
+        raise
+    if not info.get("cluster_enabled"):
+        return client, False
+    await client.aclose()
+    cluster = RedisCluster.from_url(url, retry=single, **options)
+    async with redis_errors():
+        await cluster.initialize()
+    return cluster, True

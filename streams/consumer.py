@@ -1,0 +1,180 @@
+"""ConsumerGroup: read new entries, claim stale ones, keep what is in hand, settle by outcome.
+
+One instance reads one partition of one stream for one consumer. An entry belongs to the consumer
+that the group's pending list names; settling is fenced by that, so a consumer that was thought
+dead and comes back can neither append twice nor acknowledge for somebody else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from domain.events import Event
+from domain.ids import follow_up_id
+from domain.outcomes import Done, Outcome
+from streams import scripts
+from streams.connection import Script, redis_errors
+from streams.deadletter import parked
+from streams.envelope import Envelope, NewEvent, Position
+from streams.lease import Lease
+from streams.log import EventLog, entries_of
+from streams.names import GROUPS, stream_key
+
+_settle = Script(scripts.SETTLE)
+_hold = Script(scripts.HOLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry in this consumer's hands."""
+
+    envelope: Envelope
+    attempts: int
+    """How often it was handed out, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement did."""
+
+    flags: tuple[bool, ...]
+    """For each entry: settled, or left because it was not ours any more."""
+    last_position: Position | None
+    """Position of the last follow-up appended, None when there was none."""
+
+
+class ConsumerGroup:
+    """One consumer of one group on one partition."""
+
+    def __init__(self, log: EventLog, group: str, partition: int, consumer: str) -> None:
+        self.log = log
+        self.group = group
+        self.stream = GROUPS[group]
+        self.partition = partition
+        self.consumer = consumer
+        self.key = stream_key(partition, self.stream)
+
+    async def read(self, count: int, block_ms: int) -> list[Delivery]:
+        """Return up to `count` entries that nobody was given yet; [] after `block_ms`."""
+        async with redis_errors():
+            answer = await self.log.client.xreadgroup(
+                self.group, self.consumer, {self.key: ">"}, count=count, block=block_ms
+            )
+        return [
+            Delivery(self._envelope(entry_id, fields), attempts=1)
+            for entry_id, fields in entries_of(answer)
+        ]
+
+    async def claim_stale(
+        self, min_idle_ms: int, count: int, start: Position
+    ) -> tuple[list[Delivery], Position]:
+        """Take over up to `count` entries whose consumer has been silent for `min_idle_ms`.
+
+        Looks through the pending list from `start`; answers what was claimed and where to go on
+        (START once it is through).
+        """
+        async with redis_errors():
+            following, entries, *_ = await self.log.client.xautoclaim(
+                self.key, self.group, self.consumer, min_idle_ms, start_id=str(start), count=count
+            )
+        return await self._with_attempts(entries), Position.parse(following)
+
+    async def hold(
+        self, positions: Sequence[Position], *, count_delivery: bool = False
+    ) -> set[Position]:
+        """Say that these entries are still in hand; answer which of them still are ours.
+
+        Resets their idle time, so that nobody claims them; with `count_delivery` they count as
+        handed out once more. One atomic call: an entry claimed by another is never taken back.
+        """
+        if not positions:
+            return set()
+        arguments = [self.group, self.consumer, "1" if count_delivery else "0"]
+        held = await _hold.run(
+            self.log.client, [self.key], [*arguments, *map(str, sorted(positions))]
+        )
+        return {Position.parse(entry) for entry in held}
+
+    async def settle(
+        self,
+        settlements: Sequence[tuple[Delivery, Outcome]],
+        *,
+        lease: Lease | None = None,
+    ) -> Settled:
+        """Append the follow-ups and acknowledge, in one atomic call, what is still ours.
+
+        Takes Done and Park outcomes, ascending by position; a Retry is not a settlement. With a
+        lease, nothing at all happens once the lease is somebody else's.
+        """
+        targets: dict[str, int] = {}
+        arguments: list[str | bytes | int] = [
+            self.group,
+            self.consumer,
+            lease.token if lease else "",
+            len(settlements),
+        ]
+        for delivery, outcome in settlements:
+            events = self._follow_ups(delivery, outcome)
+            arguments += [str(delivery.envelope.position), len(events)]
+            for new in events:
+                target = targets.setdefault(new.event.STREAM, len(targets) + 1)
+                fields = self.log.codec.encode(new)
+                arguments += [target, len(fields), *fields]
+        keys = [self.key, lease.key if lease else self.key]
+        keys += [stream_key(self.partition, stream) for stream in targets]
+        answer = await _settle.run(self.log.client, keys, arguments)
+        last = Position.parse(answer[-1]) if answer[-1] else None
+        return Settled(tuple(flag == 1 for flag in answer[:-1]), last)
+
+    def _follow_ups(self, delivery: Delivery, outcome: Outcome) -> list[NewEvent]:
+        cause = delivery.envelope
+        if isinstance(outcome, Done):
+            return follow_ups(cause, outcome.events)
+        event = parked(cause, self.group, outcome.error, delivery.attempts)
+        return follow_ups(cause, (event,))
+
+    def _envelope(self, entry_id: bytes, fields: Any) -> Envelope:  # noqa: ANN401 - driver's own
+        return self.log.codec.decode_or_mark(self.stream, self.partition, entry_id, fields)
+
+    async def _pending(self, first: Position, last: Position) -> dict[Position, int]:
+        """Return this consumer's pending entries from `first` to `last` with delivery counts."""
+        async with redis_errors():
+            rows = await self.log.client.xpending_range(
+                self.key,
+                self.group,
+                min=str(first),
+                max=str(last),
+                count=100_000,
+                consumername=self.consumer,
+            )
+        return {Position.parse(row["message_id"]): int(row["times_delivered"]) for row in rows}
+
+    async def _with_attempts(self, entries: Sequence[tuple[bytes, Any]]) -> list[Delivery]:
+        envelopes = [self._envelope(entry_id, fields) for entry_id, fields in entries]
+        if not envelopes:
+            return []
+        counts = await self._pending(envelopes[0].position, envelopes[-1].position)
+        return [
+            Delivery(envelope, counts[envelope.position])
+            for envelope in envelopes
+            if envelope.position in counts
+        ]
+
+
+def follow_ups(cause: Envelope, events: Sequence[Event]) -> list[NewEvent]:
+    """Give events the ids, correlation and causation that follow from their cause."""
+    seen: dict[str, int] = {}
+    news = []
+    for event in events:
+        index = seen.get(event.TAG, 0)
+        seen[event.TAG] = index + 1
+        news.append(
+            NewEvent(
+                id=follow_up_id(cause.id, event.TAG, index),
+                event=event,
+                correlation_id=cause.correlation_id,
+                causation_id=cause.id,
+                traceparent=cause.traceparent,
+            )
+        )
+    return news

@@ -1,0 +1,90 @@
+"""The retry-or-park decision, and what a parked entry carries."""
+
+import random
+from importlib.metadata import version
+
+import msgspec
+
+from domain.errors import PermanentError, ServiceUnavailableError, TransientError
+from domain.events import EntryParked
+from domain.outcomes import Outcome, Park, Retry
+from streams.codec import UndecodableError
+from streams.envelope import Envelope, UnreadableEntry
+
+MAX_ATTEMPTS = 5
+"""Deliveries after which an entry that keeps failing is parked."""
+
+BACKOFF_BASE_SECONDS = 1.0
+BACKOFF_CAP_SECONDS = 30.0
+BACKOFF_JITTER = 0.25
+
+SERVICE_VERSION = version("home-security-intelligence")
+
+
+def backoff_seconds(attempts: int, jitter: float | None = None) -> float:
+    """Return the wait before the next try: 1 s, doubled each time, at most 30 s, plus 0 to 25 %.
+
+    `jitter` (0 to 1) is drawn at random unless it is given.
+    """
+    base = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(max(attempts - 1, 0), 20))
+    draw = random.random() if jitter is None else jitter  # noqa: S311 - spreads load, no secret
+    return base * (1 + BACKOFF_JITTER * draw)
+
+
+def outcome_of(error: Exception) -> Park | Retry:
+    """Return what an error means: its class says what to do, an unknown one is tried again."""
+    if isinstance(error, PermanentError):
+        return Park(error)
+    if isinstance(error, TransientError):
+        return Retry(error, error.retry_after)
+    return Retry(error)
+
+
+def is_outage(outcome: Outcome) -> bool:
+    """Say whether the stage must pause: a service is away, and no entry is to blame."""
+    return isinstance(outcome, Retry) and isinstance(outcome.error, ServiceUnavailableError)
+
+
+def bounded(outcome: Outcome, attempts: int) -> Outcome:
+    """Turn a retry that has used up its attempts into a park; an outage charges no attempt."""
+    if isinstance(outcome, Retry) and attempts >= MAX_ATTEMPTS and not is_outage(outcome):
+        return Park(outcome.error)
+    return outcome
+
+
+def parked(envelope: Envelope, group: str, error: BaseException, attempts: int) -> EntryParked:
+    """Return the event that says an entry was moved aside, with all a later try needs."""
+    event = envelope.event
+    if isinstance(event, UnreadableEntry):
+        tag, stored_version, payload = (
+            event.stored_tag,
+            event.stored_version,
+            event.stored_payload,
+        )
+    else:
+        tag, stored_version = event.TAG, event.VERSION
+        payload = msgspec.json.encode(event).decode()
+    return EntryParked(
+        camera_id=event.camera_id,
+        source_stream=envelope.stream,
+        position=str(envelope.position),
+        group=group,
+        event_id=envelope.id,
+        event_tag=tag,
+        event_version=stored_version,
+        payload=payload,
+        cause=type(error).__name__,
+        error=str(error)[:2000],
+        attempts=attempts,
+        service_version=SERVICE_VERSION,
+        picture_id=getattr(event, "picture_id", None),
+        file_id=getattr(event, "file_id", None),
+        batch_id=getattr(event, "batch_id", None),
+    )
+
+
+def unreadable_outcome(envelope: Envelope) -> Outcome | None:
+    """Return Park for an entry that does not decode, None for every other."""
+    if isinstance(envelope.event, UnreadableEntry):
+        return Park(UndecodableError(envelope.event.error))
+    return None

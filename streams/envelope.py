@@ -1,0 +1,87 @@
+"""Envelope and Position: an event with where it stands and what led to it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar, NamedTuple
+
+from domain.events import Event
+
+
+class Position(NamedTuple):
+    """A Redis entry id as two integers; comparable within one stream's partition only."""
+
+    ms: int
+    seq: int
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Position":
+        """Read `ms-seq`; raises ValueError on anything else."""
+        if isinstance(text, bytes):
+            text = text.decode("ascii")
+        ms, _, seq = text.partition("-")
+        return cls(int(ms), int(seq or 0))
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+    def next(self) -> "Position":
+        """Return the smallest position after this one."""
+        return Position(self.ms, self.seq + 1)
+
+    @property
+    def recorded_at(self) -> datetime:
+        """Return when Redis took the entry in, by its own clock."""
+        return datetime.fromtimestamp(self.ms / 1000, UTC)
+
+
+START = Position(0, 0)
+
+
+class UnreadableEntry(Event, frozen=True, kw_only=True):
+    """Stands for an entry whose bytes this version cannot read; it is never appended."""
+
+    TAG: ClassVar[str] = "entry.unreadable"
+
+    stored_tag: str
+    stored_version: int
+    stored_payload: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event as it stands in the log."""
+
+    id: str
+    event: Event
+    stream: str
+    partition: int
+    position: Position
+    occurred_at: datetime
+    """Event time: when it happened in front of the camera, else recorded-at."""
+    correlation_id: str
+    """Id of the file, batch or command that began it all."""
+    causation_id: str
+    """Envelope id of the event that directly led to this one; empty for the first."""
+    traceparent: str = ""
+
+    @property
+    def recorded_at(self) -> datetime:
+        """Return when Redis took the entry in."""
+        return self.position.recorded_at
+
+    @property
+    def tag(self) -> str:
+        """Return the stored event type."""
+        return self.event.TAG
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append: `id` makes a second append of the same fact do nothing."""
+
+    id: str
+    event: Event
+    correlation_id: str
+    causation_id: str = ""
+    traceparent: str = ""

@@ -1,0 +1,53 @@
+"""Lease: one owner of a partition at a time, fenced by a token that settling checks."""
+
+import secrets
+from collections.abc import Sequence
+
+from streams import scripts
+from streams.connection import Script, redis_errors
+from streams.envelope import NewEvent, Position
+from streams.log import EventLog
+from streams.names import key, stream_key
+
+LEASE_MS = 8_000
+"""A dead owner's partition is free after this long; the owner renews four times as often."""
+
+RENEW_SECONDS = LEASE_MS / 4 / 1000
+
+_renew = Script(scripts.RENEW)
+_leased_append = Script(scripts.LEASED_APPEND)
+
+
+class Lease:
+    """The right of one process to be a role's only owner of one partition."""
+
+    def __init__(self, log: EventLog, role: str, partition: int) -> None:
+        self.log = log
+        self.partition = partition
+        self.key = key(partition, "lease", role)
+        self.token = secrets.token_hex(8)
+
+    async def acquire(self) -> bool:
+        """Take the lease if nobody holds it."""
+        async with redis_errors():
+            taken = await self.log.client.set(self.key, self.token, nx=True, px=LEASE_MS)
+        return bool(taken)
+
+    async def renew(self) -> bool:
+        """Hold it for another term; False when it is somebody else's by now."""
+        return bool(await _renew.run(self.log.client, [self.key], [self.token, LEASE_MS]))
+
+    async def release(self) -> None:
+        """Give it back at once, so that the next owner need not wait."""
+        await _renew.run(self.log.client, [self.key], [self.token, 0])
+
+    async def append(self, news: Sequence[NewEvent]) -> list[Position] | None:
+        """Append events if the lease is still ours, atomically; None when it is not."""
+        keys = [self.key]
+        arguments: list[str | bytes | int] = [self.token]
+        for new in news:
+            keys.append(stream_key(self.partition, new.event.STREAM))
+            fields = self.log.codec.encode(new)
+            arguments += [len(fields), *fields]
+        answer = await _leased_append.run(self.log.client, keys, arguments)
+        return None if answer is None else [Position.parse(entry) for entry in answer]

@@ -1,0 +1,123 @@
+"""The server-side scripts: each is one atomic step inside one partition's slot.
+
+They use only commands that Redis 7.0 and Valkey 8 both have. Arguments are flat lists, since that
+is what EVALSHA takes; `Script.run` in `streams.connection` loads a script where it is missing.
+"""
+
+from typing import Final
+
+APPEND: Final = """
+-- KEYS: stream, once-key for each event. ARGV: seconds to remember ids, then per event
+-- the number of its fields-and-values and these. Returns the entry ids.
+local out, arg = {}, 2
+for i = 1, #KEYS, 2 do
+  local n = tonumber(ARGV[arg])
+  local at = redis.call('GET', KEYS[i + 1])
+  if not at then
+    at = redis.call('XADD', KEYS[i], '*', unpack(ARGV, arg + 1, arg + n))
+    redis.call('SET', KEYS[i + 1], at, 'EX', ARGV[1])
+  end
+  out[#out + 1] = at
+  arg = arg + 1 + n
+end
+return out
+"""
+
+SETTLE: Final = """
+-- KEYS: source stream, lease ('' entry not used when ARGV[3] is empty), target streams.
+-- ARGV: group, consumer, lease token or '', number of entries; per entry: id, number of
+-- follow-ups; per follow-up: index of its stream among the targets, number of fields, fields.
+-- An entry is settled only if this consumer still owns it: follow-ups and ack, or nothing.
+-- Returns 1 or 0 for each entry, then the id of the last follow-up or ''.
+local group, consumer, token, n = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local owned, flags, last = {}, {}, ''
+local held = token == '' or redis.call('GET', KEYS[2]) == token
+if held then
+  local first, final, arg = nil, nil, 5
+  for i = 1, n do
+    local id = ARGV[arg]
+    first = first or id
+    final = id
+    local follow = tonumber(ARGV[arg + 1])
+    arg = arg + 2
+    for j = 1, follow do arg = arg + 2 + tonumber(ARGV[arg + 1]) end
+  end
+  local mine = redis.call('XPENDING', KEYS[1], group, first, final, 100000, consumer)
+  for _, row in ipairs(mine) do owned[row[1]] = true end
+end
+local acked, arg = {}, 5
+for i = 1, n do
+  local id, follow = ARGV[arg], tonumber(ARGV[arg + 1])
+  local mine = owned[id]
+  arg = arg + 2
+  for j = 1, follow do
+    local target, count = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
+    if mine then
+      last = redis.call('XADD', KEYS[target + 2], '*', unpack(ARGV, arg + 2, arg + 1 + count))
+    end
+    arg = arg + 2 + count
+  end
+  if mine then acked[#acked + 1] = id end
+  flags[i] = mine and 1 or 0
+end
+if #acked > 0 then redis.call('XACK', KEYS[1], group, unpack(acked)) end
+flags[n + 1] = last
+return flags
+"""
+
+HOLD: Final = """
+-- KEYS: stream. ARGV: group, consumer, '1' to count one more delivery or '0', ids ascending.
+-- Resets the idle time of those entries that this consumer still owns; returns their ids.
+local mine, held = {}, {}
+local rows = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[4], ARGV[#ARGV], 100000, ARGV[2])
+for _, row in ipairs(rows) do mine[row[1]] = true end
+for i = 4, #ARGV do if mine[ARGV[i]] then held[#held + 1] = ARGV[i] end end
+for first = 1, #held, 1000 do
+  local command = {'XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0'}
+  for i = first, math.min(first + 999, #held) do command[#command + 1] = held[i] end
+  if ARGV[3] == '0' then command[#command + 1] = 'JUSTID' end
+  redis.call(unpack(command))
+end
+return held
+"""
+
+TAKE_IN: Final = """
+-- KEYS: files known, dedupe key (or the files-known key again when ARGV[3] is empty), stream of
+-- each event. ARGV: path, signature, file id or '', seconds to remember, then per event the
+-- number of its fields and these. Returns {'known'}, {'duplicate', file id} or {'appended'}.
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return {'known'} end
+if ARGV[3] ~= '' then
+  local original = redis.call('GET', KEYS[2])
+  if original and original ~= ARGV[3] then return {'duplicate', original} end
+  redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
+end
+local arg = 5
+for i = 3, #KEYS do
+  local n = tonumber(ARGV[arg])
+  redis.call('XADD', KEYS[i], '*', unpack(ARGV, arg + 1, arg + n))
+  arg = arg + 1 + n
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return {'appended'}
+"""
+
+LEASED_APPEND: Final = """
+-- KEYS: lease, stream of each event. ARGV: token, then per event the number of its fields and
+-- these. Returns the entry ids, or nil when the lease is somebody else's.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return nil end
+local out, arg = {}, 2
+for i = 2, #KEYS do
+  local n = tonumber(ARGV[arg])
+  out[#out + 1] = redis.call('XADD', KEYS[i], '*', unpack(ARGV, arg + 1, arg + n))
+  arg = arg + 1 + n
+end
+return out
+"""
+
+RENEW: Final = """
+-- KEYS: lease. ARGV: token, milliseconds (0 releases). Returns 1 if the lease is still ours.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if tonumber(ARGV[2]) == 0 then redis.call('DEL', KEYS[1]) else
+  redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 1
+"""
