@@ -16,8 +16,8 @@ NAME ?=
 ARGS ?=
 
 # Only what was given overrides .env and the defaults.
-OVERRIDES = $(if $(PORT),API_PORT='$(PORT)') $(if $(STATE),HSI_STATE_DIR='$(abspath $(STATE))') \
-	$(if $(CAMERAS),FOSCAM_BASE_PATH='$(abspath $(CAMERAS))')
+UP_OPTIONS = $(if $(PORT),--port '$(PORT)') $(if $(STATE),--state '$(STATE)') \
+	$(if $(CAMERAS),--cameras '$(CAMERAS)') $(if $(filter 1,$(DEMO)),--demo,--no-demo)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-cluster lint lock bench check-deploy clean
@@ -43,8 +43,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 run: $(STAMP) ## Fetch the detector's model and run everything until Ctrl-C
-	$(OVERRIDES) $(BIN)/hsi models fetch detector
-	$(OVERRIDES) $(BIN)/hsi up $(if $(filter 1,$(DEMO)),--demo,--no-demo) $(ARGS)
+	$(BIN)/hsi models fetch detector
+	$(BIN)/hsi up $(UP_OPTIONS) $(ARGS)
 
 test: $(STAMP) ## Run all tests
 	$(BIN)/pytest $(ARGS)

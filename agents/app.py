@@ -15,23 +15,22 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import faust
-from faust.app.base import BootStrategy
-from inference.detectors import open_detector
-
 from agents.assess import Assess
 from agents.batch import TICK_SECONDS, Batch
 from agents.cameras import LogCameraDirectory
 from agents.detect import Detect
+from agents.faust_app import make_app
+from agents.intake import IntakeRules
 from agents.monitor import Monitor, MonitorSettings
 from agents.project import Project
 from agents.refine import Refine
 from agents.services import ServiceWatch
-from agents.watch import Watch
+from agents.watch import Watch, WatchOptions
 from domain.batching import BatchPolicy
 from domain.errors import HsiError, ServiceUnavailableError
 from domain.outcomes import Done
 from domain.risk import Bands
+from inference.detectors import DetectorOptions, open_detector
 from inference.gpu import open_gpu_probe
 from inference.llm import LlamaRiskModel, Timeouts
 from inference.pictures import PictureStore
@@ -45,24 +44,6 @@ ROLES = ("watch", "detect", "batch", "assess", "refine", "monitor", "project")
 START_RETRY_SECONDS = 1.0
 
 Side = Callable[[asyncio.Event], Awaitable[None]]
-
-
-class _NoKafka(BootStrategy):
-    """Starts agents and timers only: our channels are fed by Redis consumer groups."""
-
-    enable_kafka = False
-    enable_web = False
-    enable_sensors = False
-
-
-def make_app(name: str) -> Any:  # noqa: ANN401 - faust is untyped here
-    """Return a faust app that runs agents over channels, without a broker."""
-
-    class App(faust.App):
-        BootStrategy = _NoKafka
-
-    # The address is required and never asked.
-    return App(name, broker="kafka://127.0.0.1:1", autodiscover=False, web_enabled=False)
 
 
 @dataclass
@@ -117,18 +98,16 @@ class Roles:
 def add_watch(roles: Roles) -> None:
     """Camera folders → image.received."""
     s = roles.settings
-    watch = Watch(
-        roles.log,
-        roles.pictures(),
-        s.foscam_base_path,
-        cameras=roles.cameras,
-        zone=roles.zone,
-        polling=s.file_watcher_polling,
-        polling_interval=s.file_watcher_polling_interval,
+    rules = IntakeRules(
         dedupe_ttl_seconds=s.dedupe_ttl_seconds,
-        frame_interval_seconds=s.video_frame_interval_seconds,
-        most_frames=s.video_max_frames,
+        camera_zone=roles.zone,
+        video_frame_interval_seconds=s.video_frame_interval_seconds,
+        video_max_frames=s.video_max_frames,
     )
+    options = WatchOptions(
+        polling=s.file_watcher_polling, polling_interval_seconds=s.file_watcher_polling_interval
+    )
+    watch = Watch(roles.log, roles.pictures(), roles.cameras, rules=rules, options=options)
     roles.sides["watch"] = watch.run
     roles.producers.add("watch")
 
@@ -136,14 +115,14 @@ def add_watch(roles: Roles) -> None:
 def add_detect(roles: Roles) -> None:
     """image.received → objects.detected."""
     s = roles.settings
-    detector = open_detector(
-        s.rtdetr_url,
+    options = DetectorOptions(
         models_dir=s.models_dir,
         allow_fallback=not s.production,
         connect_timeout=s.ai_connect_timeout,
         read_timeout=s.rtdetr_read_timeout,
         health_timeout=s.ai_health_timeout,
     )
+    detector = open_detector(s.rtdetr_url, options)
     roles.contexts.push_async_callback(detector.close)
 
     async def check() -> str:
@@ -153,9 +132,10 @@ def add_detect(roles: Roles) -> None:
 
     watch = ServiceWatch(roles.log, "detector", check)
     roles.sides["detector check"] = watch.run
-    options = ChannelOptions(run_size=detector.max_batch, concurrency=2, on_state=watch.on_state)
+    reading = ChannelOptions(run_size=detector.max_batch, concurrency=2, on_state=watch.on_state)
     threshold = s.detection_confidence_threshold
-    roles.agent("detect", options, Detect(detector, roles.pictures(), threshold))
+    handler = Detect(detector, roles.pictures(), roles.cameras, threshold)
+    roles.agent("detect", reading, handler)
 
 
 def add_batch(roles: Roles) -> None:

@@ -7,19 +7,19 @@ settlement was refused, so it never differs from the log.
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from domain.batching import BatchPolicy, CameraBatches, decide, evolve, expire, next_deadline
 from domain.errors import ServiceUnavailableError
-from domain.events import Event, ObjectsDetected
+from domain.events import BatchClosed, EntryParked, Event, ObjectsDetected
 from domain.ids import follow_up_id
 from domain.outcomes import Done, Outcome
-from streams.channel import StreamChannel
+from streams.channel import StreamChannel, each
 from streams.envelope import START, Envelope, NewEvent, Position
 from streams.feed import Run
+from streams.lease import Lease
 from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
@@ -60,15 +60,23 @@ class PartitionBatches:
         self.cameras, self.position, self._unsaved = {}, START, 0
         stored = await self.log.load_snapshot(ROLE, self.partition)
         if stored is not None:
-            snapshot = msgspec.json.decode(stored, type=Snapshot)
-            if snapshot.incarnation == self.log.incarnation:
-                self.cameras = snapshot.cameras
-                self.position = Position(snapshot.ms, snapshot.seq)
+            self._start_from(stored)
         while envelopes := await self.log.read("batches", self.partition, self.position, FOLD_RUN):
             for envelope in envelopes:
                 self.apply(envelope.event)
             self.position = envelopes[-1].position
         self.stale = False
+
+    def _start_from(self, stored: bytes) -> None:
+        try:
+            snapshot = msgspec.json.decode(stored, type=Snapshot)
+        except msgspec.MsgspecError as error:
+            # It only saves time: without it the whole stream is folded.
+            logger.warning("the snapshot of partition %d is not used: %s", self.partition, error)
+            return
+        if snapshot.incarnation == self.log.incarnation:
+            self.cameras = snapshot.cameras
+            self.position = Position(snapshot.ms, snapshot.seq)
 
     async def freshen(self) -> None:
         """Rebuild until it worked, if the state may differ from the log."""
@@ -93,7 +101,9 @@ class PartitionBatches:
         state = self.cameras.get(detected.camera_id, CameraBatches())
         events = decide(state, self.policy, detected, envelope.recorded_at)
         for event in events:
-            self.apply(event)
+            state = evolve(state, self.policy, event)
+        self.cameras[detected.camera_id] = state
+        self._unsaved += len(events)
         return events
 
     def overdue(self, now: datetime) -> list[Event]:
@@ -123,7 +133,11 @@ class PartitionBatches:
             seq=self.position.seq,
             cameras=self.cameras,
         )
-        await self.log.store_snapshot(ROLE, self.partition, msgspec.json.encode(snapshot))
+        try:
+            await self.log.store_snapshot(ROLE, self.partition, msgspec.json.encode(snapshot))
+        except ServiceUnavailableError as error:
+            logger.warning("the snapshot of partition %d waits: %s", self.partition, error)
+            return
         self._unsaved = 0
 
 
@@ -146,44 +160,46 @@ class Batch:
         batches = self.partitions[run.feed.group.partition]
         async with batches.lock:
             await batches.freshen()
-            before = batches.position
+            # Until the settlement's answer is here, the log may lack what was decided.
+            batches.stale = True
 
-            async def answer(envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-                return [Done(batches.decide(envelope)) for envelope in envelopes]
+            async def answer(envelope: Envelope) -> Outcome:
+                return Done(batches.decide(envelope))
 
-            all_ours = await channel.handle(run, answer)
-            last = run.feed.last_follow_up
-            if not all_ours:
-                batches.stale = True
-            elif last is not None and last > before:
-                batches.position = last
-                await batches.save_when_due()
+            all_ours = await channel.handle(run, each(answer))
+            appended = run.feed.last_follow_ups
+            if not all_ours or EntryParked.STREAM in appended:
+                return  # The log has not got all that was decided.
+            batches.stale = False
+            batches.position = max(
+                batches.position, appended.get(BatchClosed.STREAM, batches.position)
+            )
+            await batches.save_when_due()
 
     async def tick(self, channel: StreamChannel) -> None:
         """Close what the log's clock closes, on every partition that this process owns."""
         try:
-            now = await self.log.now()
             for owner in channel.owners:
                 batches = self.partitions[owner.feed.group.partition]
-                deadline = batches.next_deadline()
-                if owner.owned and deadline is not None and now >= deadline:
-                    await self._close_overdue(channel, batches)
-                elif batches.stale and owner.owned:
-                    await self.on_owned(batches.partition)
+                if owner.owned:
+                    await self._close_overdue(owner.lease, batches)
         except ServiceUnavailableError as error:
             logger.warning("batches cannot be closed yet: %s", error)
 
-    async def _close_overdue(self, channel: StreamChannel, batches: PartitionBatches) -> None:
+    async def _close_overdue(self, lease: Lease, batches: PartitionBatches) -> None:
         async with batches.lock:
-            # Pictures that already stand in the stream decide first: they may still belong to it.
-            if not await self.log.group_is_idle(ROLE, batches.partition):
+            await batches.freshen()
+            deadline = batches.next_deadline()
+            if deadline is None:
                 return
-            events = batches.overdue(await self.log.now())
-            if not events or batches.stale:
+            # Pictures recorded before the deadline decide first: they may still belong to the
+            # batch. Those recorded later find it overdue, with this close or without.
+            now = await self.log.handled_until(ROLE, batches.partition)
+            if now < deadline:
                 return
+            events = batches.overdue(now)
             # Until the answer is here, it is open whether the log has these events.
             batches.stale = True
-            lease = channel.owners[batches.partition].lease
             positions = await lease.append([_closing(event) for event in events])
             if positions is None:
                 return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain.errors import PermanentError, TransientError
-from domain.events import ImageReceived, ObjectsDetected
+from domain.events import ImageReceived, ObjectsDetected, PictureFiltered
 from domain.outcomes import Done, Outcome, Park, Retry
 from inference import images
 from inference.ports import Detected, Detector, Picture
@@ -34,12 +34,27 @@ class _Item:
     outcome: Outcome | None = None
 
 
+class CameraStates(Protocol):
+    """Which cameras' pictures are to be looked at."""
+
+    def enabled(self, camera_id: str) -> bool:
+        """Say whether a camera is enabled; an unknown one is."""
+        ...
+
+
 class Detect:
     """Handler of the `files` stream."""
 
-    def __init__(self, detector: Detector, pictures: PictureSource, threshold: float) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        pictures: PictureSource,
+        cameras: CameraStates,
+        threshold: float,
+    ) -> None:
         self._detector = detector
         self._pictures = pictures
+        self._cameras = cameras
         self._threshold = threshold
 
     async def __call__(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
@@ -47,10 +62,13 @@ class Detect:
         outcomes: dict[int, Outcome] = {}
         items: dict[int, _Item] = {}
         for index, envelope in enumerate(envelopes):
-            if isinstance(envelope.event, ImageReceived):
-                items[index] = await self._load(envelope.event)
-            else:
+            event = envelope.event
+            if not isinstance(event, ImageReceived):
                 outcomes[index] = Done()
+            elif not self._cameras.enabled(event.camera_id):
+                outcomes[index] = Done((_filtered(event),))
+            else:
+                items[index] = await self._load(event)
         outcomes |= {i: item.outcome for i, item in items.items() if item.outcome is not None}
         decoded = {i: item for i, item in items.items() if item.picture is not None}
         outcomes |= await self._detect(decoded)
@@ -113,3 +131,13 @@ class Detect:
             fallback=answer.identity.fallback,
             inference_ms=answer.inference_ms,
         )
+
+
+def _filtered(event: ImageReceived) -> PictureFiltered:
+    return PictureFiltered(
+        camera_id=event.camera_id,
+        picture_id=event.picture_id,
+        file_id=event.file_id,
+        captured_at=event.captured_at,
+        reason="camera_disabled",
+    )

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
+from hashlib import sha256
 from typing import Final
 
 from domain import ids
@@ -24,7 +25,7 @@ from domain.names import clean_name
 from domain.paths import PICTURE_SUFFIXES, VIDEO_SUFFIXES, escape_path, suffix
 from inference.pictures import NotAFileError, OpenFile, OutsideError, PictureStore
 from inference.video import BrokenVideoError, Clip, Frame
-from inference.whole_file import Finding, Refused, Still, Unfinished, Video, check
+from inference.whole_file import Finding, Still, Unfit, Video, check
 from streams.envelope import NewEvent
 from streams.log import Intake
 
@@ -39,7 +40,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Nothing is there any more, or it is a folder reached through a link."""
+    """Nothing is there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The file's folder was reached through a link; this is where it really lies."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +81,11 @@ class Ready:
 
     def as_duplicate(self, original: str) -> Intake:
         """Return what to record when the bytes were seen before, as file `original`."""
-        sha256 = self.intake.sha256 or ""
         event = FileDuplicated(
             camera_id=self.intake.camera_id,
             file_id=self.intake.file_id,
             path=escape_path(self.intake.path),
-            sha256=sha256,
+            sha256=self.intake.sha256 or "",
             size_bytes=self.size_bytes,
             duplicate_of=original,
         )
@@ -89,7 +96,7 @@ class Ready:
         return replace(self.intake, sha256=None, events=())
 
 
-Look = Gone | Folder | Unchanged | NotYet | Ready
+Look = Gone | Elsewhere | Folder | Unchanged | NotYet | Ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +124,8 @@ class _File:
     def signature(self) -> str:
         return f"{self.size_bytes}:{self.modified_ns}"
 
-    def id(self, sha256: str) -> str:
-        return ids.file_id(self.camera_id, self.path, sha256, self.modified_ns)
+    def id(self, digest: str) -> str:
+        return ids.file_id(self.camera_id, self.path, digest, self.modified_ns)
 
 
 class Examiner:
@@ -134,28 +141,31 @@ class Examiner:
         self._rules = rules
         self._clock = clock
 
-    def look(self, path: str, *, known: str | None, settled: bool) -> Look:
+    def look(self, path: str, *, skip: str | None = None, settled: str | None = None) -> Look:
         """Find out what became of `path` (raw, below the base folder).
 
-        `known` is a signature that needs no second look. With `settled` a file that is still not
-        whole gets its verdict. Raises TransientError when frames cannot be saved.
+        `skip` is a signature that needs no second look. `settled` is one that has stood for so
+        long that a file which still has it gets its verdict, also when it is not whole.
+        Raises TransientError when frames cannot be saved.
         """
         try:
+            if (real := self._store.real_place(path)) != path:
+                return Elsewhere(real)
             with self._store.open_camera_file(path) as file:
                 at = self._at(path, file.size_bytes, file.modified_ns)
-                if known == at.signature:
+                if skip == at.signature:
                     return Unchanged()
-                return self._verdict(at, file, settled=settled)
+                return self._verdict(at, file, settled=settled == at.signature)
         except FileNotFoundError:
             return Gone()
         except IsADirectoryError:
             return Folder()
         except OutsideError as error:
-            return self._refused_link(path, known, "outside", str(error))
+            return self._not_opened(path, Unfit("outside", str(error)))
         except NotAFileError as error:
-            return self._refused_link(path, known, "unsupported", str(error))
+            return self._not_opened(path, Unfit("unsupported", str(error)))
         except OSError as error:
-            return self._unreadable(path, error, settled=settled)
+            return self._unreadable(path, error, settled)
 
     def _at(self, path: str, size_bytes: int, modified_ns: int) -> _File:
         folder = path.split("/")[0] if "/" in path else None
@@ -164,25 +174,26 @@ class Examiner:
 
     def _verdict(self, at: _File, file: OpenFile, *, settled: bool) -> Look:
         finding = self._finding(at, file, settled=settled)
-        if isinstance(finding, Unfinished):
-            if not settled or finding.reason == "changing":
-                return NotYet(at.signature, finding.detail)
-            return _rejected(at, finding.reason, finding.detail)
-        if isinstance(finding, Refused):
-            return _rejected(at, finding.reason, finding.detail)
+        if isinstance(finding, Still):
+            return self._still(at, finding)
         if isinstance(finding, Video):
-            return self._video(at, file, finding)
-        return self._still(at, finding)
+            video = self._video(at, file, finding)
+            if isinstance(video, Ready):
+                return video
+            finding = video
+        if settled:
+            return self._rejected(at, finding)
+        return NotYet(at.signature, finding.detail)
 
     def _finding(self, at: _File, file: OpenFile, *, settled: bool) -> Finding:
         if at.folder is None:
-            return Refused(
+            return Unfit(
                 "no_camera",
                 "the file lies in the base folder itself; cameras upload into a folder of theirs",
             )
         if suffix(at.path) not in _SUFFIXES:
             wanted = ", ".join(sorted(_SUFFIXES))
-            return Unfinished("unsupported", f"{suffix(at.path) or 'no'} suffix; wanted: {wanted}")
+            return Unfit("unsupported", f"{suffix(at.path) or 'no'} suffix; wanted: {wanted}")
         return check(file, settled=settled)
 
     def _still(self, at: _File, found: Still) -> Ready:
@@ -200,16 +211,16 @@ class Examiner:
             captured_at=captured.at,
             captured_from=captured.source,
         )
-        return _ready(at, found.sha256, (new_event(event.file_id, event),), "picture")
+        return self._ready(at, found.sha256, (new_event(event.file_id, event),), "picture")
 
-    def _video(self, at: _File, file: OpenFile, found: Video) -> Ready:
+    def _video(self, at: _File, file: OpenFile, found: Video) -> Ready | Unfit:
         try:
             with Clip(file.again) as clip:
                 return self._clip(at, found, clip)
         except BrokenVideoError as error:
-            return _rejected(at, "broken", str(error))
+            return Unfit("broken", str(error))
 
-    def _clip(self, at: _File, found: Video, clip: Clip) -> Ready:
+    def _clip(self, at: _File, found: Video, clip: Clip) -> Ready | Unfit:
         """Save the frames one by one, so that never more than one is held."""
         duration = timedelta(seconds=clip.facts.duration_seconds)
         # A recorder closes the file when the recording ends: its beginning lies before.
@@ -220,7 +231,7 @@ class Examiner:
             for frame in clip.frames(rules.video_frame_interval_seconds, rules.video_max_frames)
         ]
         if not images:
-            return _rejected(at, "broken", "not one frame of the video can be decoded")
+            return Unfit("broken", "not one frame of the video can be decoded")
         video = VideoReceived(
             camera_id=at.camera_id,
             file_id=at.id(found.sha256),
@@ -236,7 +247,7 @@ class Examiner:
         )
         first = new_event(video.file_id, video)
         follow = [new_event(video.file_id, image, image.frame, first.id) for image in images]
-        return _ready(at, found.sha256, (first, *follow), f"video of {len(images)} frames")
+        return self._ready(at, found.sha256, (first, *follow), f"video of {len(images)} frames")
 
     def _frame(
         self, at: _File, found: Video, captured: CaptureTime, frame: Frame
@@ -249,7 +260,7 @@ class Examiner:
             file_id=file_id,
             path=escape_path(at.path),
             uri=self._store.save_frame(file_id, frame.number, frame.jpeg),
-            sha256=frame.sha256,
+            sha256=sha256(frame.jpeg).hexdigest(),
             size_bytes=len(frame.jpeg),
             width=frame.width,
             height=frame.height,
@@ -262,17 +273,14 @@ class Examiner:
     def _captured(self, clues: Clues) -> CaptureTime:
         return capture_time(clues, zone=self._rules.camera_zone, now=self._clock())
 
-    def _refused_link(self, path: str, known: str | None, reason: str, detail: str) -> Look:
+    def _not_opened(self, path: str, unfit: Unfit) -> Look:
         try:
             status = os.lstat(os.path.join(self._store.base, path))
         except OSError:
             return Gone()
-        at = self._at(path, status.st_size, status.st_mtime_ns)
-        if known == at.signature:
-            return Unchanged()
-        return _rejected(at, reason, detail)
+        return self._rejected(self._at(path, status.st_size, status.st_mtime_ns), unfit)
 
-    def _unreadable(self, path: str, error: OSError, *, settled: bool) -> Look:
+    def _unreadable(self, path: str, error: OSError, settled: str | None) -> Look:
         try:
             status = os.lstat(os.path.join(self._store.base, path))
         except FileNotFoundError:
@@ -281,12 +289,39 @@ class Examiner:
             at = self._at(path, 0, 0)
         else:
             at = self._at(path, status.st_size, status.st_mtime_ns)
-        detail = f"the file cannot be read ({error.strerror}); let the account of HSI read it"
+        unfit = Unfit(
+            "unreadable",
+            f"the file cannot be read ({error.strerror}); let the account of HSI read it",
+        )
         signature = at.signature + UNREADABLE_MARK
-        if not settled:
-            return NotYet(signature, detail)
-        ready = _rejected(at, "unreadable", detail)
+        if settled != signature:
+            return NotYet(signature, unfit.detail)
+        ready = self._rejected(at, unfit)
         return replace(ready, intake=replace(ready.intake, signature=signature))
+
+    def _ready(self, at: _File, digest: str, events: tuple[NewEvent, ...], verdict: str) -> Ready:
+        intake = Intake(
+            camera_id=at.camera_id,
+            path=at.path,
+            signature=at.signature,
+            file_id=at.id(digest),
+            sha256=digest or None,
+            dedupe_ttl_seconds=self._rules.dedupe_ttl_seconds,
+            events=events,
+        )
+        return Ready(at.folder, intake, at.size_bytes, verdict)
+
+    def _rejected(self, at: _File, unfit: Unfit) -> Ready:
+        event = FileRejected(
+            camera_id=at.camera_id,
+            file_id=at.id(""),
+            path=escape_path(at.path),
+            size_bytes=at.size_bytes,
+            reason=unfit.reason,
+            detail=unfit.detail,
+        )
+        events = (new_event(event.file_id, event),)
+        return self._ready(at, "", events, f"rejected ({unfit.reason}): {unfit.detail}")
 
 
 def new_event(file_id: str, event: Event, index: int = 0, causation_id: str = "") -> NewEvent:
@@ -308,33 +343,6 @@ def registration(camera_id: str, folder: str, file_id: str) -> NewEvent:
         source="folder",
     )
     return NewEvent(ids.follow_up_id(camera_id, event.TAG), event, correlation_id=file_id)
-
-
-def _ready(at: _File, sha256: str, events: tuple[NewEvent, ...], verdict: str) -> Ready:
-    intake = Intake(
-        camera_id=at.camera_id,
-        path=at.path,
-        signature=at.signature,
-        file_id=at.id(sha256),
-        sha256=sha256,
-        dedupe_ttl_seconds=0,
-        events=events,
-    )
-    return Ready(at.folder, intake, at.size_bytes, verdict)
-
-
-def _rejected(at: _File, reason: str, detail: str) -> Ready:
-    file_id = at.id("")
-    event = FileRejected(
-        camera_id=at.camera_id,
-        file_id=file_id,
-        path=escape_path(at.path),
-        size_bytes=at.size_bytes,
-        reason=reason,
-        detail=detail,
-    )
-    ready = _ready(at, "", (new_event(file_id, event),), f"rejected ({reason}): {detail}")
-    return replace(ready, intake=replace(ready.intake, sha256=None))
 
 
 def _moment(modified_ns: int) -> datetime:

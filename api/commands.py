@@ -51,7 +51,7 @@ async def _check_same(services: ApiServices, event: Event, position: Position) -
     partition = services.log.partition_of(event.camera_id)
     before = Position(position.ms, position.seq - 1)
     if position.seq == 0:
-        before = Position(position.ms - 1, 2**64 - 1)
+        before = Position(position.ms - 1, 2**64 - 2)
     recorded = await services.log.read(event.STREAM, partition, before, 1)
     if recorded and recorded[0].position == position and recorded[0].event != event:
         raise _reused()

@@ -75,6 +75,6 @@ def decode_cursor(
 
 def _position(text: str) -> Position:
     at = Position.parse(text)
-    if min(at) < 0 or max(at) >= 2**64:
+    if min(at) < 0 or max(at) >= 2**64 - 1:
         raise ValueError("position out of range")
     return at

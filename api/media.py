@@ -9,7 +9,7 @@ from api.parse import parse_query, path_id
 from api.problems import ProblemError
 from api.schemas import NoQuery
 from api.services import SERVICES
-from api.thumbnails import Rendered
+from api.thumbnails import Rendered, tag_of
 from projections.rows import PictureRow
 
 FOR_EVER = "private, max-age=31536000, immutable"
@@ -50,8 +50,9 @@ async def detection_image(request: web.Request) -> web.Response:
         raise ProblemError("picture_not_found", f"there is no picture {detection.picture_id!r}")
     return await picture_response(
         request,
-        f"{detection.id}-{detection.model_version}-box",
+        tag_of(detection),
         lambda: services.pictures.boxed(picture, detection),
+        cache_control="private, no-cache",
     )
 
 

@@ -9,8 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
+from zlib import crc32
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,8 +43,8 @@ _BOX_COLOUR = (64, 64, 255)
 class PictureSource(Protocol):
     """Where the bytes of pictures are."""
 
-    async def read(self, uri: str) -> bytes:
-        """Return a picture's file; PermanentError when it is gone, TransientError otherwise."""
+    def read(self, uri: str) -> bytes:
+        """Return a picture's file; blocks. PermanentError when it is gone for good."""
         ...
 
 
@@ -78,12 +80,13 @@ class PictureRenderer:
 
     async def boxed(self, picture: PictureRow, detection: DetectionRow) -> Rendered:
         """Return the picture with the detection's box and label drawn in, as JPEG."""
-        key = f"{detection.id}/boxed"
-        return await self._rendered(key, picture, lambda data: _boxed(data, detection))
+        return await self._rendered(
+            f"{tag_of(detection)}/boxed", picture, lambda data: _boxed(data, detection)
+        )
 
     async def _read(self, picture: PictureRow) -> bytes:
         try:
-            return await self._source.read(picture.uri)
+            return await asyncio.to_thread(self._source.read, picture.uri)
         except PermanentError as error:
             raise ProblemError("picture_gone", str(error)) from error
 
@@ -110,6 +113,11 @@ class PictureRenderer:
         while self._free < 0:
             _, oldest = self._cache.popitem(last=False)
             self._free += len(oldest.data)
+
+
+def tag_of(detection: DetectionRow) -> str:
+    """Return a tag that changes when the box, label or score of a detection does."""
+    return f"{detection.id}-{crc32(msgspec.json.encode(detection)):08x}"
 
 
 def _thumbnail(data: bytes) -> bytes:

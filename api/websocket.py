@@ -87,9 +87,7 @@ class Connection:
 
     # --- the life of a connection -----------------------------------------------------------
 
-    async def run(
-        self, cursor: str | None, greet: Callable[["Connection"], Coroutine[Any, Any, None]]
-    ) -> tuple[int, str]:
+    async def run(self, cursor: str | None, greet: "Greeting") -> tuple[int, str]:
         """Serve the client until either side ends it; answer the close code and reason.
 
         `greet` offers what a client without a cursor is told first.
@@ -121,9 +119,7 @@ class Connection:
             logger.error("%s failed: %r", task.get_name(), error, exc_info=error)
             self.end(WSCloseCode.INTERNAL_ERROR, "internal error; reconnect with your cursor")
 
-    async def _begin(
-        self, cursor: str | None, greet: Callable[["Connection"], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def _begin(self, cursor: str | None, greet: "Greeting") -> None:
         if cursor is None or not await self._resume(cursor, hello=True):
             self._hello(self._channel.cursor(), resumed=False)
             self._channel.listeners.add(self)
@@ -252,6 +248,9 @@ class Connection:
 
     def _half_free(self) -> bool:
         return self._outbox.qsize() * 2 <= self._limits.outbox_messages
+
+
+Greeting = Callable[[Connection], Coroutine[Any, Any, None]]
 
 
 def read_cursor(request: web.Request) -> str | None:

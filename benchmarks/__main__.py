@@ -7,7 +7,6 @@ import sys
 
 NAMES = {
     "step": "agent step: read, handle, append, acknowledge; against FastStream and raw redis-py",
-    "settle": "the fenced settle against a plain pipelined XADD + XACK",
     "project": "from the log into the read models",
     "latency": "file closed → pushed to a WebSocket client, detector faked",
     "footprint": "`hsi up` warm: seconds to ready, memory and idle processor time",

@@ -9,9 +9,10 @@ The rules, all on event time unless said otherwise:
    and the batch stays shorter than the window; else it is a batch of its own, closed at once
    (`late`).
 4. The log's own clock closes what no further picture closes: the idle gap after the last picture
-   was detected, or the window after the first, plus a grace. A picture whose detection was
-   recorded after that moment finds the batch closed, whether or not a timer came first; so a
-   replay of the log makes the same batches without any timer.
+   was detected, or the window after the first, whichever ends first, plus a grace. A picture
+   whose detection was recorded after that moment finds the batch closed, whether or not a timer
+   came first (hence this rule is asked before all others); so a replay of the log makes the same
+   batches, for the same reasons, without any timer.
 5. The first fast-path detection of a batch escalates it: what it holds is assessed at once, and
    the batch goes on.
 """
@@ -120,11 +121,11 @@ def decide(
     )
     if state.open is None:
         return _joined(state, policy, joined)
-    if _is_late(state.open, policy, detected.captured_at):
-        alone = CameraBatches(open=_with_member(None, joined), usual=state.usual)
-        late = msgspec.structs.replace(joined, late=True)
-        return late, *_closed(alone, policy, joined.camera_id, "late")
-    reason = _closes_before(state.open, policy, detected.captured_at, detected_at)
+    reason = _overdue(state.open, policy, detected_at)
+    if reason is None:
+        if _is_late(state.open, policy, detected.captured_at):
+            return _alone(state, policy, joined)
+        reason = _closes_before(state.open, policy, detected.captured_at)
     if reason is None:
         same = msgspec.structs.replace(joined, batch_id=state.open.batch_id)
         return _joined(state, policy, same)
@@ -149,9 +150,7 @@ def next_deadline(state: CameraBatches, policy: BatchPolicy) -> datetime | None:
     """Return when `expire` would close the open batch, None when there is none."""
     if state.open is None:
         return None
-    return GRACE + min(
-        state.open.last_detected_at + policy.idle, state.open.first_detected_at + policy.window
-    )
+    return _deadline(state.open, policy)[0]
 
 
 def evolve(state: CameraBatches, policy: BatchPolicy, event: Event) -> CameraBatches:
@@ -202,6 +201,15 @@ def _joined(
     )
 
 
+def _alone(state: CameraBatches, policy: BatchPolicy, joined: PictureBatched) -> tuple[Event, ...]:
+    """Return a late picture as a batch of its own; the open batch stays as it is."""
+    fast = _trigger(joined.member.detections, policy) is not None
+    own = msgspec.structs.replace(_with_member(None, joined), escalated=fast)
+    alone = msgspec.structs.replace(state, open=own)
+    late = msgspec.structs.replace(joined, late=True)
+    return late, *_closed(alone, policy, joined.camera_id, "late")
+
+
 def _closed(
     state: CameraBatches, policy: BatchPolicy, camera_id: str, reason: CloseReason
 ) -> tuple[Event, ...]:
@@ -248,7 +256,7 @@ def _is_late(batch: OpenBatch, policy: BatchPolicy, captured_at: datetime) -> bo
 
 
 def _closes_before(
-    batch: OpenBatch, policy: BatchPolicy, captured_at: datetime, detected_at: datetime
+    batch: OpenBatch, policy: BatchPolicy, captured_at: datetime
 ) -> CloseReason | None:
     if captured_at > batch.ended_at + policy.idle:
         return "idle"
@@ -256,15 +264,19 @@ def _closes_before(
         return "window"
     if len(batch.members) >= MOST_MEMBERS:
         return "full"
-    return _overdue(batch, policy, detected_at)
+    return None
+
+
+def _deadline(batch: OpenBatch, policy: BatchPolicy) -> tuple[datetime, CloseReason]:
+    """Return when the log's clock closes the batch, and why."""
+    idle = batch.last_detected_at + policy.idle + GRACE
+    window = batch.first_detected_at + policy.window + GRACE
+    return (idle, "idle") if idle <= window else (window, "window")
 
 
 def _overdue(batch: OpenBatch, policy: BatchPolicy, now: datetime) -> CloseReason | None:
-    if now >= batch.last_detected_at + policy.idle + GRACE:
-        return "idle"
-    if now >= batch.first_detected_at + policy.window + GRACE:
-        return "window"
-    return None
+    deadline, reason = _deadline(batch, policy)
+    return reason if now >= deadline else None
 
 
 def _with_member(batch: OpenBatch | None, joined: PictureBatched) -> OpenBatch:

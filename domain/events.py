@@ -152,6 +152,23 @@ class ObjectsDetected(Event, frozen=True, kw_only=True):
         return self.captured_at
 
 
+class PictureFiltered(Event, frozen=True, kw_only=True):
+    """A picture that goes no further on purpose, with the reason."""
+
+    TAG: ClassVar[str] = "picture.filtered"
+    STREAM: ClassVar[str] = "detections"
+
+    picture_id: str
+    file_id: str
+    captured_at: datetime
+    reason: str
+    """Stable code: camera_disabled."""
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.captured_at
+
+
 # --- stream `batches` -----------------------------------------------------------------------
 
 
@@ -464,6 +481,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         FileDuplicated,
         FileRejected,
         ObjectsDetected,
+        PictureFiltered,
         PictureBatched,
         BatchEscalated,
         BatchClosed,

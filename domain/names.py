@@ -15,7 +15,7 @@ LABEL_LIMIT: Final = 30
 """Characters of an object's label that a prompt or a summary may carry."""
 
 _CONTROL_TOKENS: Final = re.compile(
-    r"<\s*\|.*?\|\s*>"  # <|im_start|>, <|eot_id|> and their like
+    r"<\s*\|.{0,64}?\|\s*>"  # <|im_start|>, <|eot_id|> and their like
     r"|<\s*/?\s*(?:extra_id_\d+|s|unk|pad|bos|eos|think|tool_call|(?:start|end)_of_turn)\s*>"
     r"|\[\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\s*\]"
     r"|<<\s*/?\s*SYS\s*>>",

@@ -221,8 +221,8 @@ _SHOTS: Final = (
             22,
             "One person was at the Front Door for 16 seconds in the late morning, with a truck in"
             " view.",
-            "Someone was at a way into the house by day for 16 seconds, with a truck. The camera is"
-            " too new here to know what is usual at this hour.",
+            "Someone was at a way into the house by day for 16 seconds, and a truck was there too."
+            " The camera is too new here to know what is usual at this hour.",
         ),
     ),
     _Shot(
@@ -239,8 +239,8 @@ _SHOTS: Final = (
         Reply(
             9,
             "Two people and a car were in the Driveway for 12 seconds in the evening.",
-            "Two people were in view for a moment in the evening. Usual: people were here around this"
-            " hour 10 times in 12 days.",
+            "Two people were in view for a moment in the evening. Usual: people were here around"
+            " this hour 10 times in 12 days.",
         ),
     ),
     _Shot(
@@ -272,8 +272,8 @@ _SHOTS: Final = (
         Reply(
             94,
             "Two people were at the Back Door for 44 seconds shortly after three at night.",
-            "Two people were at a way into the house at night and stayed for 44 seconds. Unusual: no"
-            " people were here around this hour in 12 days.",
+            "Two people were at a way into the house at night and stayed for 44 seconds. Unusual:"
+            " no people were here around this hour in 12 days.",
         ),
     ),
 )

@@ -24,6 +24,12 @@ USUAL_MIN_TIMES: Final = 3
 UNSURE_BELOW: Final = 0.6
 """A kind seen in one picture only, with a best score below this, may be a mistake."""
 
+_WHEN: Final = {
+    "night": "at night",
+    "dawn": "at dawn",
+    "day": "by day",
+    "evening": "in the evening",
+}
 _BY_PART = dict[str, int]
 _PERSON_PART: Final[_BY_PART] = {"night": 22, "dawn": 8, "day": 0, "evening": 5}
 _PERSON_ENTRY: Final[_BY_PART] = {"night": 28, "dawn": 8, "day": 5, "evening": 5}
@@ -149,11 +155,9 @@ def _time_of_day(scene: _Scene) -> Signal:
     tables = {"person": _PERSON_PART, "vehicle": _VEHICLE_PART}
     points = tables[scene.kind][scene.part] if scene.kind in tables else 0
     subject = {"person": "someone being there", "vehicle": "a vehicle"}.get(scene.kind)
-    text = {"night": "at night", "dawn": "at dawn", "day": "by day", "evening": "in the evening"}
-    when = text[scene.part]
-    why = f"It happened {when}."
+    why = f"It happened {_WHEN[scene.part]}."
     if points and subject:
-        why = f"It happened {when}, when {subject} means more than by day."
+        why = f"It happened {_WHEN[scene.part]}, when {subject} means more than by day."
     return Signal(name="time_of_day", value=scene.part, points=points, why=why)
 
 
@@ -185,8 +189,7 @@ def _entry_point(scene: _Scene) -> Signal | None:
     points = 0
     if scene.person:
         points = _PERSON_ENTRY[scene.part]
-        if scene.night:
-            why = "Someone was at a way into the house at night."
+        why = f"Someone was at a way into the house {_WHEN[scene.part]}."
     elif scene.kind == "vehicle" and scene.night:
         points = 5
     return Signal(name="entry_point", value="yes", points=points, why=why)

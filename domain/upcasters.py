@@ -24,5 +24,10 @@ def upcast(
         upcaster = steps.get((tag, step))
         if upcaster is None:
             raise PermanentError(f"no upcaster raises {tag} from version {step} to {step + 1}")
-        payload = upcaster(payload)
+        try:
+            payload = upcaster(payload)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise PermanentError(
+                f"{tag} version {step} does not have the shape its upcaster expects: {error!r}"
+            ) from error
     return payload

@@ -31,11 +31,12 @@ def agents(
 
     Examples: `hsi agents detect` · `hsi agents watch detect batch assess refine monitor`
     """
-    from agents.app import run_roles
-
     settings = load_settings(env_file)
     _require(settings, "agents", database="project" in roles)
     configure_logs(settings, "+".join(roles))
+    # Imported here: what is missing is said at once, and only what runs is loaded.
+    from agents.app import run_roles
+
     asyncio.run(run_roles(settings, roles))
 
 
@@ -46,11 +47,11 @@ def api(env_file: EnvFile = None) -> None:
 
     Examples: `hsi api` · `API_PORT=8080 hsi api`
     """
-    from api.serve import run_api
-
     settings = load_settings(env_file)
     _require(settings, "api", database=True)
     configure_logs(settings, "api")
+    from api.serve import run_api
+
     asyncio.run(run_api(settings))
 
 

@@ -13,6 +13,7 @@ Rules that everything here keeps:
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass
 
 import cv2
@@ -27,14 +28,27 @@ MAX_PIXELS = 64_000_000
 """More would take 192 MB decoded; a 100-megapixel file of a few kB must not stop a camera."""
 TARGET_SIDE = 640
 """The largest square that a detector looks at."""
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP")
+FORMATS = ("JPEG", "MPO", "PNG")
+"""What cameras write; MPO is a JPEG with a preview behind it."""
 
 Pixels = NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError)
+_BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 """What Pillow raises for bytes that are not the picture they claim to be."""
 
 # One picture at a time is decoded on one core; OpenCV's own pool would only stand idle beside it.
@@ -76,15 +90,17 @@ def decode(data: bytes, name: str, *, target: int = TARGET_SIDE) -> Picture:
     return Picture(upright, header.width, header.height, data, name)
 
 
-def upright_bytes(picture: Picture) -> bytes:
-    """Return the picture's file, or an upright JPEG of it when the file relies on EXIF.
+def upload(picture: Picture) -> tuple[bytes, str]:
+    """Return the picture as a file, and its media type, for a detector that decodes it itself.
 
-    Detectors behind HTTP differ in whether they turn a picture; none can go wrong with this.
+    That is the file as it lies there, or an upright JPEG of it when it relies on EXIF: detectors
+    differ in whether they turn a picture, and none can go wrong with this.
     """
-    if probe(picture.encoded, picture.name).orientation == 1:
-        return picture.encoded
+    header = probe(picture.encoded, picture.name)
+    if header.orientation == 1:
+        return picture.encoded, Image.MIME.get(header.format, "application/octet-stream")
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2BGR))
-    return encoded.tobytes()
+    return encoded.tobytes(), "image/jpeg"
 
 
 def stretch(rgb: Pixels, side: int) -> Pixels:
@@ -119,8 +135,8 @@ def _open(data: bytes, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PermanentError(f"{name}: above the limit of {_megapixels()}: {error}") from error
     except _BROKEN as error:
-        reason = "it is empty" if not data else str(error).replace("<_io.BytesIO object at", "<")
-        raise PermanentError(f"{name}: not a picture ({len(data)} bytes): {reason}") from error
+        reason = "it is empty" if not data else f"{len(data)} bytes without a readable header"
+        raise PermanentError(f"{name} is neither a JPEG nor a PNG: {reason}") from error
 
 
 def _header(image: Image.Image, name: str) -> Header:

@@ -45,6 +45,12 @@ class Options:
     context: int
     threads: int
 
+    @property
+    def name(self) -> str:
+        """Return what clients are told: fetched weights lie in `<name>/model.gguf`."""
+        stem = self.model.stem
+        return self.model.resolve().parent.name if stem == "model" else stem
+
 
 class ChildError(Exception):
     """The server cannot start; `code` is the exit status."""
@@ -183,7 +189,7 @@ def _start(options: Options, key: str | None) -> object:
         raise ChildError(EXIT_LIBRARY, message) from error
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(options.model)
-    parameters.model_alias = {options.model.stem}
+    parameters.model_alias = {options.name}
     parameters.hostnames = [HOST]
     parameters.port = options.port
     parameters.api_keys = [key] if key else []

@@ -105,6 +105,12 @@ class PictureStore:
         with _open_below(os.path.realpath(self.base), path) as file:
             yield file
 
+    def real_place(self, path: str) -> str:
+        """Return `path` with the links among its folders resolved; raises OutsideError."""
+        folder, slash, name = path.rpartition("/")
+        root = os.path.realpath(self.base)
+        return f"{_resolved(root, folder)}{slash}{name}" if slash else path
+
     def _locate(self, uri: str) -> tuple[str, str]:
         kind, _, rest = uri.partition(":")
         if kind == "camera":

@@ -28,7 +28,7 @@ _JPEG_QUALITY: Final = 90
 # about broken files, and nothing is opened but the file itself, whatever the video refers to.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
-cv2.setLogLevel(1)  # fatal errors only; the others come back as results
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 
 class BrokenVideoError(PermanentError):
@@ -134,10 +134,13 @@ class Clip:
             wanted = (number - 1) * step
             if step > _SEEK_ABOVE_SECONDS and number > 1:
                 self._capture.set(cv2.CAP_PROP_POS_MSEC, wanted * 1000)
-            offset = self._grab(wanted)
-            if offset is None:
+            try:
+                offset = self._grab(wanted)
+                if offset is None:
+                    return
+                jpeg, width, height = self._retrieve()
+            except cv2.error:
                 return
-            jpeg, width, height = self._retrieve()
             if not jpeg:
                 return
             yield Frame(number, round(offset, 3), jpeg, width, height)

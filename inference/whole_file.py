@@ -1,4 +1,4 @@
-"""Is a file whole, and what is it: a picture, a video, not yet whole, or nothing we take in.
+"""Is a file whole, and what is it: a picture, a video, or not to be taken in as it is.
 
 The content decides, not the name. A picture is whole when it decodes to its end marker; then it is
 whole at once, without waiting for the writer to close it. Everything is bounded before anything is
@@ -10,7 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final
 
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -67,54 +67,47 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
-    """Not whole as it is now; `reason` is why it is rejected should it stay so."""
-
-    reason: Literal["empty", "truncated", "broken", "unsupported", "changing"]
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Never to be taken in as it is."""
+class Unfit:
+    """Not to be taken in as it is now; a file that is still being written may become fit."""
 
     reason: str
+    """Stable code, as `file.rejected` stores it."""
     detail: str
 
 
-Finding = Still | Video | Unfinished | Refused
+Finding = Still | Video | Unfit
 
 
 def check(file: OpenFile, *, settled: bool) -> Finding:
     """Find out what a file is; `settled` says that nobody has written to it for a while."""
     head = file.stream.read(16)
     if not head:
-        return Unfinished("empty", "the file has 0 bytes")
+        return Unfit("empty", "the file has 0 bytes")
     if head[4:8] == b"ftyp":
         finding = _video(file, settled=settled)
     elif head.startswith((_JPEG_START, _PNG_START)):
         finding = _picture(file, head)
     else:
-        return Unfinished("unsupported", "the content is neither JPEG nor PNG nor MP4")
-    if isinstance(finding, Still | Video) and not file.unchanged():
-        return Unfinished("changing", "the file is still being written")
+        return Unfit("unsupported", "the content is neither JPEG nor PNG nor MP4")
+    if not isinstance(finding, Unfit) and not file.unchanged():
+        return Unfit("truncated", "the file is still being written")
     return finding
 
 
 def _picture(file: OpenFile, head: bytes) -> Finding:
     if file.size_bytes > MAX_PICTURE_BYTES:
-        return Refused(
+        return Unfit(
             "too_large", f"{file.size_bytes} bytes; a picture may have {MAX_PICTURE_BYTES}"
         )
     data = head + file.stream.read(MAX_PICTURE_BYTES)
     jpeg = head.startswith(_JPEG_START)
     end = _end_of_jpeg(data) if jpeg else data.rfind(_PNG_END)
     if end < 0:
-        return Unfinished("truncated", "the picture ends before its end marker")
+        return Unfit("truncated", "the picture ends before its end marker")
     try:
         return _decoded(data, jpeg=jpeg)
     except DECODER_ERRORS as error:
-        return Unfinished("broken", f"the picture does not decode to its end: {error}")
+        return Unfit("broken", f"the picture does not decode to its end: {error}")
 
 
 def _end_of_jpeg(data: bytes) -> int:
@@ -143,13 +136,13 @@ def _decoded(data: bytes, *, jpeg: bool) -> Finding:
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            return Refused(
+            return Unfit(
                 "too_large",
                 f"{width} x {height} are {width * height // 1_000_000} megapixels; "
                 f"a picture may have {MAX_PIXELS // 1_000_000}",
             )
         if jpeg and data.count(_JPEG_SCAN) > MAX_SCANS:
-            return Refused("unsupported", f"a JPEG of more than {MAX_SCANS} scans")
+            return Unfit("unsupported", f"a JPEG of more than {MAX_SCANS} scans")
         block = image.info.get("exif")
         # An eighth of the size still reads the data to its end, at a fraction of the cost.
         image.draft("L", (max(1, width // 8), max(1, height // 8)))
@@ -165,10 +158,10 @@ def _decoded(data: bytes, *, jpeg: bool) -> Finding:
 
 def _video(file: OpenFile, *, settled: bool) -> Finding:
     if file.size_bytes > MAX_VIDEO_BYTES:
-        return Refused("too_large", f"{file.size_bytes} bytes; a video may have {MAX_VIDEO_BYTES}")
+        return Unfit("too_large", f"{file.size_bytes} bytes; a video may have {MAX_VIDEO_BYTES}")
     structure = structure_of(file.stream, file.size_bytes)
     if structure is Structure.CUT or (structure is Structure.OPEN and not settled):
-        return Unfinished("truncated", "the video ends before the end that it announces")
+        return Unfit("truncated", "the video ends before the end that it announces")
     file.stream.seek(0)
     digest = sha256()
     while chunk := file.stream.read(_CHUNK):

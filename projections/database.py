@@ -40,15 +40,19 @@ def shown_url(database_url: str) -> str:
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-async def open_pool(database_url: str, *, name: str, max_size: int = 4) -> Pool:
+async def open_pool(
+    database_url: str, *, name: str, max_size: int = 4, rebuildable: bool = False
+) -> Pool:
     """Return an open pool; connections are made when needed, so the server may still be away.
 
-    Sessions run in UTC and write with the server's own durability settings.
+    `rebuildable` says that everything written through it can be written again: commits then do
+    not wait for the disk (rows and checkpoints are lost together, or not at all).
     """
+    options = "-c timezone=UTC" + (" -c synchronous_commit=off" if rebuildable else "")
     pool: Pool = AsyncConnectionPool(
         libpq_url(database_url),
         connection_class=AsyncConnection[TupleRow],
-        kwargs={"options": "-c timezone=UTC", "application_name": f"hsi-{name}"},
+        kwargs={"options": options, "application_name": f"hsi-{name}"},
         min_size=0,
         max_size=max_size,
         name=name,

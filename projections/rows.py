@@ -202,6 +202,14 @@ class StateCount(Row, frozen=True, kw_only=True):
     files: int
 
 
+class Totals(Row, frozen=True, kw_only=True):
+    """How much there is; removed cameras do not count."""
+
+    cameras: int
+    events: int
+    detections: int
+
+
 class GpuSampleRow(Row, frozen=True, kw_only=True):
     """One GPU at one moment; None is what the driver did not tell."""
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +50,8 @@ class Command:
     cwd: Path | None = None
     account: Account | None = None
     stdin: bytes = b""
-    umask: int = 0o077
-    pass_fds: Sequence[int] = ()
+    umask: int = -1
+    """-1: as ours."""
 
 
 def spawn(command: Command) -> Child:
@@ -75,7 +74,6 @@ def spawn(command: Command) -> Child:
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
                 umask=command.umask,
-                pass_fds=tuple(command.pass_fds),
                 # A Ctrl-C of the terminal reaches only the parent, which stops them in order.
                 start_new_session=True,
                 preexec_fn=_die_with_parent(command.death_signal),
@@ -144,20 +142,3 @@ def rotate_log(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_name(log.name + ".1"))
-
-
-class Deadline:
-    """One budget of seconds for a whole operation."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    @property
-    def remaining(self) -> float:
-        """Return the seconds left, never below zero."""
-        return max(0.0, self._end - time.monotonic())
-
-    @property
-    def passed(self) -> bool:
-        """Return whether nothing is left."""
-        return self.remaining == 0.0

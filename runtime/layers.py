@@ -55,7 +55,9 @@ def read_layers(
     for name in sorted(known):
         if value := environ.get(name):
             layers.values[name] = Found(value, ENVIRONMENT)
-    layers.warnings += _typos_of_ours(environ, known)
+    # Only names that begin like ours: the environment is full of other programs' variables.
+    for name in sorted(name for name in environ if name.startswith("HSI_") and name not in known):
+        layers.warnings += _typo(name, ENVIRONMENT, known)
     return layers
 
 
@@ -96,12 +98,3 @@ def _typo(name: str, place: str, known: frozenset[str]) -> list[str]:
     if not match:
         return []
     return [f"{place}: {name} is not a setting and has no effect: is {match[0]} meant?"]
-
-
-def _typos_of_ours(environ: Mapping[str, str], known: frozenset[str]) -> list[str]:
-    """Warn about HSI_… variables that nothing reads; other names there are not ours."""
-    return [
-        f"{ENVIRONMENT}: {name} is not a setting and has no effect: `hsi config` lists them all"
-        for name in sorted(environ)
-        if name.startswith("HSI_") and name not in known
-    ]

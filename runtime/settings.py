@@ -5,15 +5,13 @@ the reference gives no range the one below is ours. Relative paths count from th
 directory.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import (
-    BeforeValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -37,6 +35,7 @@ from runtime.settings_checks import (
     system_timezone,
 )
 from runtime.settings_report import SettingsError, problems
+from runtime.settings_types import EmbeddedModel, LogLevel, NemotronApi, Score, TextList, Unit
 
 __all__ = ["NAMES", "PROJECT_ROOT", "Settings", "SettingsError", "load_settings"]
 
@@ -44,35 +43,6 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Holds migrations/, web/ and triton_models/ beside the rooms, in every way of installing."""
 
 DEVELOPMENT_DATABASE_PASSWORD = "security_dev_password"  # noqa: S105 - the one to refuse
-
-
-def _json_list(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"must be a JSON list of text, not broken JSON ({error})") from error
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-TextList = Annotated[tuple[str, ...], BeforeValidator(_json_list)]
-Unit = Annotated[float, Field(ge=0, le=1)]
-Score = Annotated[int, Field(ge=0, le=100)]
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
-]
-NemotronApi = Annotated[Literal["chat", "completion"], BeforeValidator(_lower)]
-EmbeddedModel = Annotated[
-    Literal["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "smollm2-135m"], BeforeValidator(_lower)
-]
 
 
 def _starts(section: str) -> dict[str, Any]:
@@ -88,65 +58,77 @@ class Settings(BaseSettings):
     )
 
     production: bool = Field(
-        False,
+        default=False,
         json_schema_extra=_starts("Application"),
         description="Refuse what is only fit for development: the known database password,"
         " the fall-back detector",
     )
-    app_name: str = Field("Home Security Intelligence", description="Display name")
-    app_version: str = Field("0.1.0", description="Version shown by health and `hsi version`")
-    debug: bool = Field(False, description="Show stack traces in errors")
+    app_name: str = Field(default="Home Security Intelligence", description="Display name")
+    app_version: str = Field(
+        default="0.1.0", description="Version shown by health and `hsi version`"
+    )
+    debug: bool = Field(default=False, description="Show stack traces in errors")
 
     database_url: str | None = Field(
-        None,
+        default=None,
         json_schema_extra=_starts("PostgreSQL"),
         description="postgresql://user:password@host:port/database (postgresql+asyncpg:// is"
         " accepted); unset: an embedded PostgreSQL",
     )
     redis_url: str | None = Field(
-        None,
+        default=None,
         json_schema_extra=_starts("Redis"),
         description="redis://host:port/0, rediss:// or unix://; unset: an embedded Valkey",
     )
     redis_password: SecretStr | None = Field(
-        None, description="Password for REDIS_URL, if it is not in the URL"
+        default=None, description="Password for REDIS_URL, if it is not in the URL"
     )
     stream_partitions: int = Field(
-        4, ge=1, le=64, description="Partitions of the log; fixed at the first start"
+        default=4, ge=1, le=64, description="Partitions of the log; fixed at the first start"
     )
 
     api_host: str = Field(
-        "0.0.0.0",  # noqa: S104 - the reference's default; `make run` says how to narrow it
+        default="0.0.0.0",  # noqa: S104 - the reference's default; `make run` says how to narrow it
         json_schema_extra=_starts("API server"),
         description="Address to bind",
     )
     api_port: int = Field(
-        8000, ge=0, le=65535, description="Port of REST and WebSocket; 0 takes any free one"
+        default=8000,
+        ge=0,
+        le=65535,
+        description="Port of REST and WebSocket; 0 takes any free one",
     )
     cors_origins: TextList = Field(
-        ("http://localhost:3000", "http://localhost:5173"),
+        default=("http://localhost:3000", "http://localhost:5173"),
         description="Origins that browsers may call from",
     )
 
     foscam_base_path: Path = Field(
-        Path("/export/foscam"),
+        default=Path("/export/foscam"),
         json_schema_extra=_starts("Camera folders"),
         description="Folder that holds one folder a camera",
     )
     file_watcher_polling: bool = Field(
-        False, description="Poll instead of native events (network and Docker Desktop mounts)"
+        default=False,
+        description="Poll instead of native events (network and Docker Desktop mounts)",
     )
     file_watcher_polling_interval: float = Field(
-        1.0, ge=0.1, le=30, description="Seconds between two polls"
+        default=1.0, ge=0.1, le=30, description="Seconds between two polls"
     )
     dedupe_ttl_seconds: int = Field(
-        300, ge=60, le=3600, description="Seconds in which the same bytes count once a camera"
+        default=300,
+        ge=60,
+        le=3600,
+        description="Seconds in which the same bytes count once a camera",
     )
     video_frame_interval_seconds: float = Field(
-        2.0, ge=0.1, le=60, description="One picture is taken from a video every so many seconds"
+        default=2.0,
+        ge=0.1,
+        le=60,
+        description="One picture is taken from a video every so many seconds",
     )
     video_max_frames: int = Field(
-        30, ge=1, le=300, description="At most so many pictures from one video"
+        default=30, ge=1, le=300, description="At most so many pictures from one video"
     )
     camera_timezone: str = Field(
         default_factory=system_timezone,
@@ -155,95 +137,105 @@ class Settings(BaseSettings):
     )
 
     rtdetr_url: str | None = Field(
-        None,
+        default=None,
         json_schema_extra=_starts("Detector (RT-DETRv2)"),
         description="grpc://host:8001 is Triton, http://host:8090 a /detect service; unset: the"
         " embedded detector",
     )
     rtdetr_read_timeout: float = Field(
-        60.0, ge=10, le=300, description="Seconds a detection may take"
+        default=60.0, ge=10, le=300, description="Seconds a detection may take"
     )
     detection_confidence_threshold: Unit = Field(
-        0.5, description="Smallest score that is recorded as a detection"
+        default=0.5, description="Smallest score that is recorded as a detection"
     )
     ai_connect_timeout: float = Field(
-        10.0, ge=1, le=60, description="Seconds to connect to a model's service"
+        default=10.0, ge=1, le=60, description="Seconds to connect to a model's service"
     )
     ai_health_timeout: float = Field(
-        5.0, ge=1, le=30, description="Seconds a model's health check may take"
+        default=5.0, ge=1, le=30, description="Seconds a model's health check may take"
     )
     model_hub_url: str = Field(
-        "https://huggingface.co", description="Model hub that `hsi models fetch` asks first"
+        default="https://huggingface.co",
+        description="Model hub that `hsi models fetch` asks first",
     )
     hsi_models_dir: Path | None = Field(
-        None,
+        default=None,
         description="Folder for model files; unset: /var/cache/hsi/models for"
         " root, else ~/.cache/hsi/models",
     )
 
     nemotron_url: str | None = Field(
-        None,
+        default=None,
         json_schema_extra=_starts("Language model (Nemotron through llama.cpp)"),
         description="http://host:8091 of a llama-server; unset: the embedded model",
     )
     nemotron_api: NemotronApi = Field(
-        "chat", description="chat uses the model's own template, completion Nemotron-Mini's"
+        default="chat",
+        description="chat uses the model's own template, completion Nemotron-Mini's",
     )
-    nemotron_api_key: SecretStr | None = Field(None, description="API key of NEMOTRON_URL")
+    nemotron_api_key: SecretStr | None = Field(default=None, description="API key of NEMOTRON_URL")
     nemotron_read_timeout: float = Field(
-        120.0, ge=30, le=600, description="Seconds an answer may take"
+        default=120.0, ge=30, le=600, description="Seconds an answer may take"
     )
     embedded_llm: bool = Field(
-        True, description="Run the embedded model when NEMOTRON_URL is unset; off: rules alone"
+        default=True,
+        description="Run the embedded model when NEMOTRON_URL is unset; off: rules alone",
     )
     embedded_llm_model: EmbeddedModel = Field(
-        "qwen2.5-coder-1.5b", description="Which embedded model"
+        default="qwen2.5-coder-1.5b", description="Which embedded model"
     )
 
     batch_window_seconds: int = Field(
-        90,
+        default=90,
         ge=1,
         le=3600,
         json_schema_extra=_starts("Batches, fast path and risk"),
         description="Longest time from a batch's first picture to its last",
     )
     batch_idle_timeout_seconds: int = Field(
-        30, ge=1, le=3600, description="A gap of more seconds closes the batch"
+        default=30, ge=1, le=3600, description="A gap of more seconds closes the batch"
     )
     fast_path_confidence_threshold: Unit = Field(
-        0.90, description="Score from which an object is assessed at once"
+        default=0.90, description="Score from which an object is assessed at once"
     )
     fast_path_object_types: TextList = Field(
-        ("person",), description="Objects that may be assessed at once"
+        default=("person",), description="Objects that may be assessed at once"
     )
-    severity_low_max: Score = Field(29, description="Highest score that is still low")
-    severity_medium_max: Score = Field(59, description="Highest score that is still medium")
-    severity_high_max: Score = Field(84, description="Highest score that is still high")
+    severity_low_max: Score = Field(default=29, description="Highest score that is still low")
+    severity_medium_max: Score = Field(
+        default=59, description="Highest score that is still medium"
+    )
+    severity_high_max: Score = Field(default=84, description="Highest score that is still high")
 
     gpu_poll_interval_seconds: float = Field(
-        5.0,
+        default=5.0,
         ge=1,
         le=60,
         json_schema_extra=_starts("GPU monitoring"),
         description="Seconds between two readings",
     )
     gpu_stats_history_minutes: int = Field(
-        60, ge=1, le=1440, description="Minutes of readings kept in memory"
+        default=60, ge=1, le=1440, description="Minutes of readings kept in memory"
     )
 
     log_level: LogLevel = Field(
-        "INFO", json_schema_extra=_starts("Logs"), description="Least level that is written"
+        default="INFO",
+        json_schema_extra=_starts("Logs"),
+        description="Least level that is written",
     )
     log_file_path: Path = Field(
-        Path("data/logs/security.log"), description="Rotating log file, one JSON line a record"
+        default=Path("data/logs/security.log"),
+        description="Rotating log file, one JSON line a record",
     )
     log_file_max_bytes: int = Field(
-        10_485_760, ge=4096, le=2**40, description="Size from which the file is rotated"
+        default=10_485_760, ge=4096, le=2**40, description="Size from which the file is rotated"
     )
-    log_file_backup_count: int = Field(7, ge=0, le=1000, description="Rotated files to keep")
+    log_file_backup_count: int = Field(
+        default=7, ge=0, le=1000, description="Rotated files to keep"
+    )
 
     hsi_state_dir: Path | None = Field(
-        None,
+        default=None,
         json_schema_extra=_starts("Folders"),
         description="Where the embedded servers keep their data; unset: /var/lib/hsi for root,"
         " else ~/.local/state/hsi",

@@ -101,13 +101,14 @@ class StreamChannel(DrainingService):
         self._handling = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._drained = asyncio.Event()
 
     async def on_start(self) -> None:
         """Start one reader and one heartbeat a partition."""
         for reader in self.owners or self.feeds:
             self.add_future(reader.serve(self._hand_out, self.stopping))
         for feed in self.feeds:
-            self.add_future(feed.heartbeat(self.stopping))
+            self.add_future(feed.heartbeat(self._drained))
 
     async def _hand_out(self, run: Run) -> None:
         self._handling += 1
@@ -136,6 +137,10 @@ class StreamChannel(DrainingService):
         answers = await _answered(handler, [d.envelope for d in readable]) if readable else []
         if isinstance(answers, Done | Park | Retry):
             answers = [answers] * len(readable)
+        if len(answers) != len(readable):
+            wrong = f"the handler gave {len(answers)} outcomes for {len(readable)} entries"
+            logger.error("%s: %s", run.feed.name, wrong)
+            answers = [Retry(HsiError(wrong))] * len(readable)
         for delivery, answer in zip(readable, answers, strict=True):
             known[delivery.envelope.position] = answer
         return [(d, known[d.envelope.position]) for d in run.deliveries]
@@ -145,3 +150,14 @@ class StreamChannel(DrainingService):
         await self._idle.wait()
         for owner in self.owners:
             await owner.release()
+
+    async def on_shutdown(self) -> None:
+        """Let the heartbeats end: what is still in hand is for others to claim."""
+        self._drained.set()
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Return when `stop` is set; raise what ended a reader or a heartbeat before that."""
+        await self.wait_until_stopped()
+        if self.crash_reason is not None:
+            raise self.crash_reason
+        await stop.wait()

@@ -8,6 +8,7 @@ JSON). Any Redis tool shows them as text.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -64,14 +65,14 @@ class Codec:
         position = Position.parse(entry_id)
         try:
             event = self._event(fields[b"type"], fields[b"data"])
-            at = fields.get(b"at")
+            at = _moment(fields.get(b"at"))
             return Envelope(
                 id=fields[b"id"].decode(),
                 event=event,
                 stream=stream,
                 partition=partition,
                 position=position,
-                occurred_at=datetime.fromisoformat(at.decode()) if at else position.recorded_at,
+                occurred_at=at or position.recorded_at,
                 correlation_id=fields[b"cor"].decode(),
                 causation_id=fields[b"cau"].decode(),
                 traceparent=fields.get(b"tp", b"").decode(),
@@ -104,10 +105,18 @@ class Codec:
             raise PermanentError(
                 f"{tag} version {version} is newer than this software knows ({current.VERSION})"
             )
-        payload = upcast(
-            tag, int(version), current.VERSION, msgspec.json.decode(data), self.upcasters
-        )
+        stored = msgspec.json.decode(data, type=dict[str, Any])
+        payload = upcast(tag, int(version), current.VERSION, stored, self.upcasters)
         return msgspec.convert(payload, current)
+
+
+def _moment(text: bytes | None) -> datetime | None:
+    if not text:
+        return None
+    at = datetime.fromisoformat(text.decode())
+    if at.tzinfo is None:
+        raise ValueError(f"the event time {at} has no time zone")
+    return at
 
 
 def _unreadable(

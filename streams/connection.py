@@ -64,6 +64,10 @@ async def redis_errors() -> AsyncIterator[None]:
             raise ServiceUnavailableError(
                 "redis", f"Redis cannot write at present: {error}"
             ) from error
+        if str(error).startswith("NOGROUP"):
+            raise HsiError(
+                f"the log was emptied or replaced while this process ran ({error}); start it again"
+            ) from error
         raise
 
 
@@ -115,6 +119,10 @@ async def connect(url: str, *, password: str | None = None) -> tuple[Client, boo
         return client, False
     await client.aclose()
     cluster = RedisCluster.from_url(url, retry=single, **options)
-    async with redis_errors():
-        await cluster.initialize()
+    try:
+        async with redis_errors():
+            await cluster.initialize()
+    except BaseException:
+        await cluster.aclose()
+        raise
     return cluster, True

@@ -5,13 +5,16 @@ that the group's pending list names; settling is fenced by that, so a consumer t
 dead and comes back can neither append twice nor acknowledge for somebody else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from domain.errors import PermanentError
 from domain.events import Event
 from domain.ids import follow_up_id
-from domain.outcomes import Done, Outcome
+from domain.outcomes import Done, Outcome, Park
 from streams import scripts
 from streams.connection import Script, redis_errors
 from streams.deadletter import parked
@@ -22,6 +25,9 @@ from streams.names import GROUPS, stream_key
 
 _settle = Script(scripts.SETTLE)
 _hold = Script(scripts.HOLD)
+
+_Entry = tuple[str, list[str | bytes]]
+"""A stream, and the fields of an entry to append to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class Settled:
 
     flags: tuple[bool, ...]
     """For each entry: settled, or left because it was not ours any more."""
-    last_position: Position | None
-    """Position of the last follow-up appended, None when there was none."""
+    last_positions: Mapping[str, Position]
+    """Stream → position of the last follow-up that was appended to it."""
 
 
 class ConsumerGroup:
@@ -104,7 +110,8 @@ class ConsumerGroup:
         """Append the follow-ups and acknowledge, in one atomic call, what is still ours.
 
         Takes Done and Park outcomes, ascending by position; a Retry is not a settlement. With a
-        lease, nothing at all happens once the lease is somebody else's.
+        lease, nothing at all happens once the lease is somebody else's. An entry whose follow-ups
+        cannot be stored is parked.
         """
         targets: dict[str, int] = {}
         arguments: list[str | bytes | int] = [
@@ -114,24 +121,39 @@ class ConsumerGroup:
             len(settlements),
         ]
         for delivery, outcome in settlements:
-            events = self._follow_ups(delivery, outcome)
+            events = self._encoded(delivery, outcome)
             arguments += [str(delivery.envelope.position), len(events)]
-            for new in events:
-                target = targets.setdefault(new.event.STREAM, len(targets) + 1)
-                fields = self.log.codec.encode(new)
+            for stream, fields in events:
+                target = targets.setdefault(stream, len(targets) + 1)
                 arguments += [target, len(fields), *fields]
         keys = [self.key, lease.key if lease else self.key]
         keys += [stream_key(self.partition, stream) for stream in targets]
         answer = await _settle.run(self.log.client, keys, arguments)
-        last = Position.parse(answer[-1]) if answer[-1] else None
-        return Settled(tuple(flag == 1 for flag in answer[:-1]), last)
+        count = len(settlements)
+        last = {
+            stream: Position.parse(entry_id)
+            for stream, entry_id in zip(targets, answer[count:], strict=True)
+            if entry_id
+        }
+        return Settled(tuple(flag == 1 for flag in answer[:count]), last)
 
-    def _follow_ups(self, delivery: Delivery, outcome: Outcome) -> list[NewEvent]:
+    def _encoded(self, delivery: Delivery, outcome: Outcome) -> list[_Entry]:
+        """Return what an outcome appends; what cannot be stored parks the entry instead."""
         cause = delivery.envelope
         if isinstance(outcome, Done):
-            return follow_ups(cause, outcome.events)
+            try:
+                return self._entries(cause, outcome.events)
+            except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+                refusal = PermanentError(f"what follows from it cannot be stored: {error}")
+                refusal.__cause__ = error
+                outcome = Park(refusal)
         event = parked(cause, self.group, outcome.error, delivery.attempts)
-        return follow_ups(cause, (event,))
+        return self._entries(cause, (event,))
+
+    def _entries(self, cause: Envelope, events: Sequence[Event]) -> list[_Entry]:
+        return [
+            (new.event.STREAM, self.log.codec.encode(new)) for new in follow_ups(cause, events)
+        ]
 
     def _envelope(self, entry_id: bytes, fields: Any) -> Envelope:  # noqa: ANN401 - driver's own
         return self.log.codec.decode_or_mark(self.stream, self.partition, entry_id, fields)

@@ -74,13 +74,18 @@ def parked(envelope: Envelope, group: str, error: BaseException, attempts: int) 
         event_version=stored_version,
         payload=payload,
         cause=type(error).__name__,
-        error=str(error)[:2000],
+        error=_storable(str(error))[:2000],
         attempts=attempts,
         service_version=SERVICE_VERSION,
         picture_id=getattr(event, "picture_id", None),
         file_id=getattr(event, "file_id", None),
         batch_id=getattr(event, "batch_id", None),
     )
+
+
+def _storable(text: str) -> str:
+    """Return text as UTF-8 can hold it: a lone surrogate (from a file name) is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def unreadable_outcome(envelope: Envelope) -> Outcome | None:

@@ -8,15 +8,16 @@ what another consumer left behind is claimed.
 import asyncio
 import heapq
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 from domain.errors import ServiceUnavailableError
-from domain.outcomes import Outcome, Retry
+from domain.outcomes import Done, Outcome, Retry
 from streams.consumer import ConsumerGroup, Delivery
-from streams.deadletter import backoff_seconds, bounded, is_outage
+from streams.deadletter import BACKOFF_CAP_SECONDS, backoff_seconds, bounded, is_outage
 from streams.envelope import START, Position
 from streams.gate import Gate
 from streams.lease import Lease
@@ -60,13 +61,17 @@ class PartitionFeed:
         self.lease = lease
         self.in_hand: dict[Position, Delivery] = {}
         """Handed out or waiting for another try; neither settled nor lost."""
-        self.last_follow_up: Position | None = None
-        """Position of the last event that settling a run of this feed appended."""
-        self._due: list[tuple[float, int, Delivery, bool]] = []
-        """Heap of (when, tie-breaker, delivery, counts as one more delivery)."""
+        self.last_follow_ups: Mapping[str, Position] = {}
+        """Stream → position of the last event that the last settlement appended to it."""
+        self._due: list[tuple[float, int, Delivery]] = []
+        """Heap of (when, tie-breaker, delivery): failed entries until their next attempt."""
         self._ties = count()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._probes: dict[Position, Delivery] = {}
+        """Entries that wait for a service that is away; the next try counts as the same one."""
+        self._probe_at = 0.0
+        self._met_outage: set[Position] = set()
+        self._changed = asyncio.Event()
+        """Set when there is room again or something waits for another try."""
         self._next_claim = 0.0
         self._stale_ms = STALE_MS
         self._claim_from = START
@@ -75,6 +80,9 @@ class PartitionFeed:
         """Claim everything pending at once: the lease says that its owner is gone."""
         self._forget(set(self.in_hand))
         self._due.clear()
+        self._claim_all()
+
+    def _claim_all(self) -> None:
         self._stale_ms = 0
         self._claim_from = START
         self._next_claim = 0.0
@@ -87,10 +95,12 @@ class PartitionFeed:
         """Hand out runs until `stopping` is set; Redis away is waited for, nothing is dropped."""
         while not stopping.is_set():
             try:
-                await self._room.wait()
                 deliveries = await self._next(stopping)
             except ServiceUnavailableError as error:
                 logger.warning("%s waits for Redis: %s", self.name, error)
+                if self.lease:
+                    # An answer that got lost may have made entries ours: they come before others.
+                    self._claim_all()
                 await asyncio.sleep(REDIS_RETRY_SECONDS)
                 continue
             if deliveries:
@@ -106,8 +116,8 @@ class PartitionFeed:
         """Return what comes next: what is due again, then what was left behind, then new."""
         if due := await self._take_due():
             return due
-        if self.gate.closed:
-            await self._wait_until_due(stopping)
+        if len(self.in_hand) >= self.in_hand_limit or not self.gate.lets_through():
+            await self._rest(stopping)
             return []
         now = time.monotonic()
         if now >= self._next_claim and (claimed := await self._claim(now)):
@@ -129,49 +139,69 @@ class PartitionFeed:
                 return fresh
 
     def _block_ms(self, now: float) -> int:
-        if not self._due:
-            return BLOCK_MS
-        return max(1, min(BLOCK_MS, int((self._due[0][0] - now) * 1000)))
+        return max(1, int(min(BLOCK_MS, (self._next_due() - now) * 1000)))
 
-    async def _wait_until_due(self, stopping: asyncio.Event) -> None:
-        wait = self._due[0][0] - time.monotonic() if self._due else HEARTBEAT_SECONDS
+    def _next_due(self) -> float:
+        """Return when the next waiting entry is due; infinity when none waits."""
+        again = self._due[0][0] if self._due else math.inf
+        return min(again, self._probe_at) if self._probes else again
+
+    async def _rest(self, stopping: asyncio.Event) -> None:
+        """Wait until something is due, there is room again, or it is time to stop."""
+        self._changed.clear()
+        wait = min(HEARTBEAT_SECONDS, max(0.001, self._next_due() - time.monotonic()))
+        waits = [
+            asyncio.ensure_future(stopping.wait()),
+            asyncio.ensure_future(self._changed.wait()),
+        ]
         try:
-            await asyncio.wait_for(stopping.wait(), min(max(wait, 0.001), HEARTBEAT_SECONDS))
-        except TimeoutError:
-            return
+            await asyncio.wait(waits, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
 
     async def _take_due(self) -> list[Delivery]:
         """Return entries whose wait is over and that are still ours."""
         now = time.monotonic()
-        due: dict[Position, tuple[Delivery, bool]] = {}
-        while self._due and self._due[0][0] <= now and len(due) < self.run_size:
-            _, _, delivery, counts = heapq.heappop(self._due)
-            if delivery.envelope.position in self.in_hand:
-                due[delivery.envelope.position] = (delivery, counts)
-        if not due:
-            return []
-        counted = [position for position, (_, counts) in due.items() if counts]
-        uncounted = [position for position, (_, counts) in due.items() if not counts]
-        held = await self.group.hold(counted, count_delivery=True)
-        held |= await self.group.hold(uncounted)
-        self._forget(set(due) - held)
+        if self._probes and (not self.gate.closed or now >= self._probe_at):
+            return await self._take_probes(now)
+        items: list[tuple[float, int, Delivery]] = []
+        while self._due and self._due[0][0] <= now and len(items) < self.run_size:
+            items.append(heapq.heappop(self._due))
+        # An entry that was lost and claimed again meanwhile is in hand as another delivery.
+        waiting = {p: d for _, _, d in items if self.in_hand.get(p := d.envelope.position) is d}
+        try:
+            held = await self.group.hold(list(waiting), count_delivery=True)
+        except ServiceUnavailableError:
+            for item in items:
+                heapq.heappush(self._due, item)
+            raise
+        self._forget(set(waiting) - held)
         return [
-            replace(delivery, attempts=delivery.attempts + 1) if counts else delivery
-            for position, (delivery, counts) in sorted(due.items())
+            replace(delivery, attempts=delivery.attempts + 1)
+            for position, delivery in sorted(waiting.items())
             if position in held
         ]
+
+    async def _take_probes(self, now: float) -> list[Delivery]:
+        """Return one run of what waits for the service; the rest waits for how it ends."""
+        positions = sorted(self._probes)[: self.run_size]
+        held = await self.group.hold(positions)
+        self._probe_at = now + BACKOFF_CAP_SECONDS
+        taken = [d for p in positions if (d := self._probes.pop(p, None)) and p in held]
+        self._forget(set(positions) - held)
+        return taken
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self.in_hand[delivery.envelope.position] = delivery
-        if len(self.in_hand) >= self.in_hand_limit:
-            self._room.clear()
 
     def _forget(self, positions: set[Position]) -> None:
         for position in positions:
             self.in_hand.pop(position, None)
-        if len(self.in_hand) < self.in_hand_limit:
-            self._room.set()
+            self._probes.pop(position, None)
+        self._met_outage -= positions
+        self._changed.set()
 
     # --- settling ---------------------------------------------------------------------------
 
@@ -184,14 +214,28 @@ class PartitionFeed:
         judged = [(d, bounded(outcome, d.attempts)) for d, outcome in settlements]
         final = [(d, o) for d, o in judged if not isinstance(o, Retry)]
         again = [(d, o) for d, o in judged if isinstance(o, Retry)]
+        outages = [(d, o) for d, o in again if is_outage(o)]
+        if outages:
+            self._wait_for_service(outages)
+        elif any(self._went_through(d, o) for d, o in final):
+            self.gate.opened_by(self.name)
         for delivery, outcome in again:
-            self._put_back(delivery, outcome)
+            if not is_outage(outcome):
+                self._put_back(delivery, outcome)
+        self.last_follow_ups = {}
         if not final:
             return True
-        self.gate.opened_by(self.name)
         all_ours = await self._settle_final(final)
         self._forget({delivery.envelope.position for delivery, _ in final})
         return all_ours
+
+    def _went_through(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Say whether an outcome proves that the stage's service answers.
+
+        What is parked or passed by may never have reached it.
+        """
+        met_outage = delivery.envelope.position in self._met_outage
+        return isinstance(outcome, Done) and (bool(outcome.events) or met_outage)
 
     async def _settle_final(self, final: Settlements) -> bool:
         while True:
@@ -201,7 +245,7 @@ class PartitionFeed:
                 logger.warning("%s cannot settle yet: %s", self.name, error)
                 await asyncio.sleep(REDIS_RETRY_SECONDS)
                 continue
-            self.last_follow_up = settled.last_position
+            self.last_follow_ups = settled.last_positions
             lost = settled.flags.count(False)
             if lost:
                 logger.warning(
@@ -212,22 +256,26 @@ class PartitionFeed:
                 )
             return lost == 0
 
+    def _wait_for_service(self, outages: Sequence[tuple[Delivery, Retry]]) -> None:
+        wait = self.gate.closed_by(self.name, outages[0][1])
+        self._probe_at = time.monotonic() + wait
+        for delivery, _ in outages:
+            self._probes[delivery.envelope.position] = delivery
+            self._met_outage.add(delivery.envelope.position)
+        self._changed.set()
+
     def _put_back(self, delivery: Delivery, outcome: Retry) -> None:
-        outage = is_outage(outcome)
-        if outage:
-            wait = self.gate.closed_by(self.name, outcome)
-        else:
-            wait = outcome.after or backoff_seconds(delivery.attempts)
-            logger.warning(
-                "%s: entry %s is tried again in %.1f s (attempt %d failed: %s)",
-                self.name,
-                delivery.envelope.position,
-                wait,
-                delivery.attempts,
-                outcome.error,
-            )
-        entry = (time.monotonic() + wait, next(self._ties), delivery, not outage)
-        heapq.heappush(self._due, entry)
+        wait = outcome.after or backoff_seconds(delivery.attempts)
+        logger.warning(
+            "%s: entry %s is tried again in %.1f s (attempt %d failed: %s)",
+            self.name,
+            delivery.envelope.position,
+            wait,
+            delivery.attempts,
+            outcome.error,
+        )
+        heapq.heappush(self._due, (time.monotonic() + wait, next(self._ties), delivery))
+        self._changed.set()
 
     # --- staying alive ----------------------------------------------------------------------
 
@@ -241,7 +289,7 @@ class PartitionFeed:
 
     async def beat(self) -> None:
         """Give one heartbeat for everything in hand."""
-        waiting = {delivery.envelope.position for _, _, delivery, _ in self._due}
+        waiting = {delivery.envelope.position for _, _, delivery in self._due} | set(self._probes)
         try:
             held = await self.group.hold(list(self.in_hand))
         except ServiceUnavailableError:

@@ -4,6 +4,7 @@ The gate is the stage's circuit breaker: closed gate, open breaker. The entries 
 outage are the probes; they are tried again after a growing wait and charged no attempt.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,24 +25,45 @@ class Gate:
     listener: StateListener | None = None
     service: str = ""
     """The service that is away; empty while the gate is open."""
-    failures: int = field(default=0)
+    failures: int = 0
+    """Runs in a row that met the outage."""
+    _silent_until: float = field(default=0.0, repr=False)
+    """When the probes must have been heard of; after that they are taken as lost."""
 
     @property
     def closed(self) -> bool:
         """Say whether the stage is paused."""
         return bool(self.service)
 
+    def lets_through(self) -> bool:
+        """Say whether new entries may be handed out now.
+
+        The gate is open, or nothing was heard of the probes for so long that another consumer
+        must have them: then one run goes through in their place.
+        """
+        if not self.service:
+            return True
+        now = time.monotonic()
+        if now < self._silent_until:
+            return False
+        self._silent_until = now + BACKOFF_CAP_SECONDS
+        return True
+
     def closed_by(self, feed: str, outcome: Retry) -> float:
-        """Close the gate (or keep it closed); answer the seconds until the next probe."""
+        """Close the gate (or keep it closed) for one run that met the outage.
+
+        Answers the seconds until the next probe: what the service asked for, else a growing wait.
+        """
         error = outcome.error
         self.failures += 1
         if not self.service and isinstance(error, ServiceUnavailableError):
             self.service = error.service
             if self.listener:
                 self.listener(error.service, False, f"{feed} pauses: {error}")
-        if outcome.after is not None:
-            return outcome.after
-        return min(BACKOFF_CAP_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(self.failures - 1, 10))
+        growing = FIRST_WAIT_SECONDS * 2.0 ** min(self.failures - 1, 10)
+        wait = min(BACKOFF_CAP_SECONDS, outcome.after or growing)
+        self._silent_until = time.monotonic() + wait + BACKOFF_CAP_SECONDS
+        return wait
 
     def opened_by(self, feed: str) -> None:
         """Open the gate: an entry went through."""

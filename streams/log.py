@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from redis.exceptions import ResponseError
@@ -24,6 +24,7 @@ APPEND_RUN = 200
 
 _append = Script(scripts.APPEND)
 _take_in = Script(scripts.TAKE_IN)
+_handled_until = Script(scripts.HANDLED_UNTIL)
 
 Cursors = Mapping[tuple[str, int], Position]
 
@@ -227,10 +228,18 @@ class EventLog:
         slots: dict[int, dict[tuple[str, int], Position]] = {}
         for (stream, partition), after in cursors.items():
             slots.setdefault(partition, {})[stream, partition] = after
-        reads = [
-            asyncio.ensure_future(self._follow_slot(slot, count, block_ms))
-            for slot in slots.values()
-        ]
+        # What is there is taken from every slot alike, so that a busy one never hides another.
+        at_once = await asyncio.gather(
+            *(self._follow_slot(slot, count, 0) for slot in slots.values())
+        )
+        if block_ms == 0 or any(at_once):
+            return [envelope for envelopes in at_once for envelope in envelopes]
+        return await self._first_of(list(slots.values()), count, block_ms)
+
+    async def _first_of(
+        self, slots: Sequence[Cursors], count: int, block_ms: int
+    ) -> list[Envelope]:
+        reads = [asyncio.ensure_future(self._follow_slot(slot, count, block_ms)) for slot in slots]
         try:
             # A blocked XREAD has taken nothing, so the slots that are still empty may be dropped.
             done, _ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
@@ -275,23 +284,15 @@ class EventLog:
             first = await self.client.xrange(stream_key(partition, stream), count=1)
         return Position.parse(first[0][0]) if first else START
 
-    async def now(self) -> datetime:
-        """Return the log's own clock: what every position is counted on."""
-        async with redis_errors():
-            seconds, micros = await self.client.time()
-        return datetime.fromtimestamp(seconds + micros / 1_000_000, UTC)
+    async def handled_until(self, group: str, partition: int) -> datetime:
+        """Return up to when, on the log's own clock, a group has handled all of a partition.
 
-    async def group_is_idle(self, group: str, partition: int) -> bool:
-        """Say whether a group has handled everything that stands in its stream's partition."""
+        That is now, or when the oldest entry was recorded that is not handled yet. Nothing that is
+        appended after the answer has an earlier position, unless that clock is set back.
+        """
         name = stream_key(partition, GROUPS[group])
-        async with redis_errors():
-            rows = await self.client.xinfo_groups(name)
-            newest = await self.client.xrevrange(name, count=1)
-        row = next(row for row in rows if row["name"] == group.encode())
-        caught_up = not newest or Position.parse(newest[0][0]) <= Position.parse(
-            row["last-delivered-id"]
-        )
-        return caught_up and row["pending"] == 0
+        answer = await _handled_until.run(self.client, [name], [group])
+        return Position(int(answer), 0).recorded_at
 
     async def load_snapshot(self, role: str, partition: int) -> bytes | None:
         """Return the newest stored fold of a role's state, None when there is none."""

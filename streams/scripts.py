@@ -24,13 +24,13 @@ return out
 """
 
 SETTLE: Final = """
--- KEYS: source stream, lease ('' entry not used when ARGV[3] is empty), target streams.
+-- KEYS: source stream, lease (any key of the slot when ARGV[3] is empty), target streams.
 -- ARGV: group, consumer, lease token or '', number of entries; per entry: id, number of
 -- follow-ups; per follow-up: index of its stream among the targets, number of fields, fields.
 -- An entry is settled only if this consumer still owns it: follow-ups and ack, or nothing.
--- Returns 1 or 0 for each entry, then the id of the last follow-up or ''.
+-- Returns 1 or 0 for each entry, then for each target the id of its last follow-up or ''.
 local group, consumer, token, n = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local owned, flags, last = {}, {}, ''
+local owned, answer = {}, {}
 local held = token == '' or redis.call('GET', KEYS[2]) == token
 if held then
   local first, final, arg = nil, nil, 5
@@ -45,6 +45,7 @@ if held then
   local mine = redis.call('XPENDING', KEYS[1], group, first, final, 100000, consumer)
   for _, row in ipairs(mine) do owned[row[1]] = true end
 end
+for target = 1, #KEYS - 2 do answer[n + target] = '' end
 local acked, arg = {}, 5
 for i = 1, n do
   local id, follow = ARGV[arg], tonumber(ARGV[arg + 1])
@@ -53,16 +54,16 @@ for i = 1, n do
   for j = 1, follow do
     local target, count = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
     if mine then
-      last = redis.call('XADD', KEYS[target + 2], '*', unpack(ARGV, arg + 2, arg + 1 + count))
+      answer[n + target] = redis.call(
+        'XADD', KEYS[target + 2], '*', unpack(ARGV, arg + 2, arg + 1 + count))
     end
     arg = arg + 2 + count
   end
   if mine then acked[#acked + 1] = id end
-  flags[i] = mine and 1 or 0
+  answer[i] = mine and 1 or 0
 end
 if #acked > 0 then redis.call('XACK', KEYS[1], group, unpack(acked)) end
-flags[n + 1] = last
-return flags
+return answer
 """
 
 HOLD: Final = """
@@ -120,4 +121,26 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if tonumber(ARGV[2]) == 0 then redis.call('DEL', KEYS[1]) else
   redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1
+"""
+
+HANDLED_UNTIL: Final = """
+-- KEYS: stream. ARGV: group. Returns the milliseconds of the server's clock up to which the group
+-- has handled everything: now, or when its oldest unhandled entry was recorded.
+local now = redis.call('TIME')
+local until_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local function unhandled(id)
+  until_ms = math.min(until_ms, tonumber(string.match(id, '^%d+')))
+end
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1])
+if pending[1] > 0 then unhandled(pending[2]) end
+for _, row in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for i = 1, #row, 2 do group[row[i]] = row[i + 1] end
+  if group['name'] == ARGV[1] then
+    local after = '(' .. group['last-delivered-id']
+    local new = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', '1')
+    if new[1] then unhandled(new[1][1]) end
+  end
+end
+return string.format('%.0f', until_ms)
 """

@@ -30,15 +30,6 @@ class AlreadyRunningError(EmbeddedError):
     """Another supervisor uses this state folder."""
 
 
-def default_state_dir() -> Path:
-    """Return /var/lib/hsi for root, else the user's XDG state folder."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/hsi")
-    base = os.environ.get("XDG_STATE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return root / "hsi"
-
-
 @dataclass(frozen=True, slots=True)
 class Folders:
     """The parts of one state folder and the account that the servers run as."""
@@ -49,10 +40,10 @@ class Folders:
     """None: the servers run as we do."""
 
     @classmethod
-    def prepare(cls, state: Path) -> Self:
+    def prepare(cls, state: Path, *, for_servers: bool = True) -> Self:
         """Create what is missing; raises EmbeddedError when the servers could not reach it."""
         state = _own_state_folder(state)
-        account = _account(state)
+        account = _account(state) if for_servers else None
         if account is not None:
             _check_reachable(state, account)
         folders = cls(state, _socket_folder(state, account), account)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from runtime.children import Deadline
+from runtime.deadline import Deadline
 from runtime.embedded.folders import EmbeddedError
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from runtime.children import Child, Command, Deadline, how_it_ended, spawn, stop, tail
+from runtime.children import Child, Command, how_it_ended, spawn, stop, tail
+from runtime.deadline import Deadline
 from runtime.embedded.binaries import Binaries
 from runtime.embedded.folders import LONGEST_SOCKET_NAME, EmbeddedError, Folders
 from runtime.embedded.orphans import clear_out
@@ -79,6 +80,7 @@ class PostgresServer:
             env=_environment(),
             cwd=self.folders.sockets,
             account=self.folders.account,
+            umask=0o077,
             stdin=stdin,
         )
 

@@ -38,7 +38,7 @@ class EmbeddedServers:
         1. prepare the state folder and its account, 2. take the lock, 3. find the binaries,
         4. start both processes, 5. wait for both. Raises EmbeddedError, leaving nothing behind.
         """
-        folders = Folders.prepare(state)
+        folders = Folders.prepare(state, for_servers=want_redis or want_postgres)
         lock = StateLock.take(folders.state)
         servers: Self | None = None
         try:

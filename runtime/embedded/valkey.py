@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
-from runtime.children import Child, Command, Deadline, how_it_ended, spawn, stop, tail
+from runtime.children import Child, Command, how_it_ended, spawn, stop, tail
+from runtime.deadline import Deadline
 from runtime.embedded.binaries import Binaries
 from runtime.embedded.folders import EmbeddedError, Folders
 from runtime.embedded.orphans import clear_out
@@ -57,6 +58,7 @@ class ValkeyServer:
                 death_signal=signal.SIGTERM,
                 cwd=self.folders.valkey,
                 account=self.folders.account,
+                umask=0o077,
                 # The password goes through a pipe: a command line is readable by everyone.
                 stdin="\n".join(self._configuration()).encode(),
             )

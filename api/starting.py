@@ -1,0 +1,47 @@
+"""What the port answers while a service that the API needs cannot be reached yet."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from api.middleware import common_headers, errors_to_problems, request_id_and_log
+from api.problems import ProblemError
+from api.schemas import AliveAnswer, ReadyAnswer, ServiceHealth
+
+
+def create_starting_app(version: str, reason: Callable[[], str]) -> web.Application:
+    """Build an application that is alive, not ready, and says why."""
+
+    async def alive(_: web.Request) -> web.Response:
+        return _json(AliveAnswer(status="alive", version=version), 200)
+
+    async def not_ready(_: web.Request) -> web.Response:
+        body = ReadyAnswer(
+            ready=False,
+            status="not_ready",
+            services={"start": ServiceHealth(status="unhealthy", message=reason())},
+            timestamp=datetime.now(UTC),
+        )
+        return _json(body, 503)
+
+    async def starting(_: web.Request) -> web.Response:
+        raise ProblemError(
+            "starting", f"the server waits: {reason()}", headers={"Retry-After": "2"}
+        )
+
+    app = web.Application(middlewares=[request_id_and_log(), errors_to_problems(debug=False)])
+    app.on_response_prepare.append(common_headers(()))
+    app.router.add_get("/health", alive)
+    app.router.add_get("/ready", not_ready)
+    app.router.add_get("/api/system/health/ready", not_ready)
+    app.router.add_get("/api/system/health", not_ready)
+    app.router.add_route("*", "/{tail:.*}", starting)
+    return app
+
+
+def _json(body: msgspec.Struct, status: int) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, content_type="application/json"
+    )

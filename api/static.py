@@ -1,0 +1,29 @@
+"""The page at `/`: three files, no build step, nothing from another host."""
+
+from typing import Final
+
+from aiohttp import web
+
+from runtime.settings import PROJECT_ROOT
+
+WEB_FOLDER: Final = PROJECT_ROOT / "web"
+
+_PAGES: Final = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+}
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/")
+@routes.get("/app.js")
+@routes.get("/style.css")
+async def page(request: web.Request) -> web.StreamResponse:
+    """Answer a file of the page; a browser asks again each time whether it has changed."""
+    name, content_type = _PAGES[request.path]
+    return web.FileResponse(
+        WEB_FOLDER / name,
+        headers={"Cache-Control": "no-cache", "Content-Type": f"{content_type}; charset=utf-8"},
+    )

@@ -1,0 +1,117 @@
+"""What /ws/system tells besides the log: the system's state now, every GPU poll."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import msgspec
+
+from api.broadcast import Channel, Listener
+from api.gpu_history import GpuHistory, sample_rows
+from api.health import check_health
+from api.messages import ServiceData
+from api.schemas import (
+    CameraCount,
+    GpuAnswer,
+    QueueDepth,
+    StageBacklog,
+    SystemMessage,
+    SystemStatus,
+)
+from api.services import ApiServices
+from domain.errors import TransientError
+
+logger = logging.getLogger(__name__)
+
+_encoder = msgspec.json.Encoder()
+
+
+class ServiceSnapshot(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="service_status"
+):
+    """A service's state when the client connected; it has no cursor since it is no event."""
+
+    data: ServiceData
+
+
+class SystemFeed:
+    """Offers `system_status` to the clients of /ws/system; asks nobody while there are none."""
+
+    def __init__(self, services: ApiServices, channel: Channel) -> None:
+        self._services = services
+        self._channel = channel
+
+    async def run(self) -> None:
+        """Offer the state every GPU poll, for ever."""
+        while True:
+            await asyncio.sleep(self._services.config.gpu_poll_interval_seconds)
+            if not self._channel.listeners:
+                continue
+            message = await self._status()
+            for listener in tuple(self._channel.listeners):
+                listener.offer(message)
+
+    async def greet(self, listener: Listener) -> None:
+        """Offer a new client the state now and every service's state."""
+        listener.offer(await self._status())
+        try:
+            states = await self._services.queries.service_states()
+        except TransientError:
+            return
+        for row in states:
+            data = ServiceData(
+                service=row.service,
+                status=row.status,
+                message=row.message,
+                changed_at=row.changed_at,
+            )
+            listener.offer(_encoder.encode(ServiceSnapshot(data=data)))
+
+    async def _status(self) -> bytes:
+        services = self._services
+        health = await check_health(services)
+        status = SystemStatus(
+            gpu=gpu_answer(services.gpu),
+            cameras=await self._cameras(),
+            queue=_depth(health.stages),
+            stages=health.stages,
+            health=health.status,
+        )
+        return _encoder.encode(SystemMessage(data=status, timestamp=datetime.now(UTC)))
+
+    async def _cameras(self) -> CameraCount | None:
+        try:
+            rows = await self._services.queries.cameras()
+        except TransientError:
+            return None
+        return CameraCount(active=sum(row.enabled for row in rows), total=len(rows))
+
+
+def _depth(stages: list[StageBacklog]) -> QueueDepth | None:
+    if not stages:
+        return None
+    return QueueDepth(
+        pending=sum(stage.pending for stage in stages),
+        processing=sum(stage.processing for stage in stages),
+    )
+
+
+def gpu_answer(history: GpuHistory) -> GpuAnswer:
+    """Return the newest readings; the first GPU's also in the specification's names."""
+    samples = history.newest()
+    gpus = [row for sample in samples for row in sample_rows(sample)]
+    newest = max((sample.sampled_at for sample in samples), default=None)
+    if not gpus:
+        return GpuAnswer(source="none", recorded_at=newest, gpus=[])
+    first = gpus[0]
+    return GpuAnswer(
+        source="nvml",
+        recorded_at=newest,
+        gpus=gpus,
+        gpu_name=first.name,
+        utilization=first.utilization_percent,
+        memory_used=first.memory_used_mib,
+        memory_total=first.memory_total_mib,
+        temperature=first.temperature_celsius,
+        power_usage=first.power_watts,
+    )

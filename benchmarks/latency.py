@@ -1,0 +1,205 @@
+"""File closed → push on /ws/events, for fast-path pictures, with an instant fake detector.
+
+The roles run as in `hsi up`: one pipeline process, one projector, one API, embedded Valkey
+(appendfsync everysec) and PostgreSQL. The detector is a local `/detect` service that answers one
+sure person at once, so that what is measured is everything but the model. Twenty pictures of
+768x576 a second come to forty cameras; with a window of one second each of them is a batch of its
+own and is pushed as a fast-path event.
+"""
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+from aiohttp import web
+from PIL import Image
+
+from benchmarks.support import servers
+
+RATE = 20.0
+CAMERAS = 40
+ROLES = {
+    "pipeline": ["agents", "watch", "detect", "batch", "assess", "refine", "monitor"],
+    "project": ["agents", "project"],
+    "api": ["api"],
+}
+
+
+def run(*, full: bool) -> dict[str, float]:
+    """Return milliseconds from the file's close to the push: median and 99th percentile."""
+    seconds = 50 if full else 20
+    with servers(postgres=True) as embedded:
+        folder = Path(tempfile.mkdtemp(prefix="hsi-latency-", dir="/tmp"))
+        try:
+            assert embedded.redis_url is not None
+            assert embedded.database_url is not None
+            environ = {"REDIS_URL": embedded.redis_url, "DATABASE_URL": embedded.database_url}
+            delays = asyncio.run(_measure(folder, environ, int(seconds * RATE)))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    milliseconds = np.array(delays) * 1000
+    return {
+        "file_to_push_p50_ms": round(float(np.percentile(milliseconds, 50)), 1),
+        "file_to_push_p99_ms": round(float(np.percentile(milliseconds, 99)), 1),
+        "files": len(delays),
+        "files_per_s": RATE,
+    }
+
+
+async def _measure(folder: Path, environ: dict[str, str], count: int) -> list[float]:
+    cameras = folder / "cameras"
+    for number in range(CAMERAS):
+        (cameras / f"cam{number:02}").mkdir(parents=True)
+    async with _fake_detector() as detector:
+        port = _free_port()
+        environ |= {
+            "RTDETR_URL": detector,
+            "API_PORT": str(port),
+            "API_HOST": "127.0.0.1",
+            "EMBEDDED_LLM": "off",
+            "FOSCAM_BASE_PATH": str(cameras),
+            "HSI_STATE_DIR": str(folder / "state"),
+            "LOG_FILE_PATH": str(folder / "log.jsonl"),
+            "BATCH_WINDOW_SECONDS": "1",
+            "BATCH_IDLE_TIMEOUT_SECONDS": "1",
+        }
+        subprocess.run(_hsi("migrate"), env=os.environ | environ, check=True)
+        async with _roles(folder, environ):
+            return await _drop_and_listen(cameras, port, count)
+
+
+async def _drop_and_listen(cameras: Path, port: int, count: int) -> list[float]:
+    closed: dict[str, float] = {}
+    delays: list[float] = []
+    picture = _pictures()
+    url = f"ws://127.0.0.1:{port}/ws/events"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
+        listener = asyncio.create_task(_listen(ws, closed, delays, count + CAMERAS))
+        begin = time.monotonic()
+        for number in range(count + CAMERAS):
+            await asyncio.sleep(max(0.0, begin + number / RATE - time.monotonic()))
+            camera = f"cam{number % CAMERAS:02}"
+            data = next(picture)
+            with (cameras / camera / f"{number:06}.jpg").open("wb") as file:
+                file.write(data)
+            closed[camera] = time.perf_counter()
+        await asyncio.wait_for(listener, 30)
+    # The first picture of each camera also registers it; that is not the steady state.
+    return delays[CAMERAS:]
+
+
+async def _listen(
+    ws: aiohttp.ClientWebSocketResponse,
+    closed: dict[str, float],
+    delays: list[float],
+    count: int,
+) -> None:
+    while len(delays) < count:
+        message = json.loads(await ws.receive_str())
+        now = time.perf_counter()
+        data = message.get("data", {})
+        if message["type"] == "event" and data["stage"] == "fast_path":
+            delays.append(now - closed[data["camera_id"]])
+
+
+def _pictures() -> Iterator[bytes]:
+    """Yield JPEG pictures that all differ, without re-encoding: a comment segment is changed."""
+    pixels = np.random.default_rng(7).integers(0, 255, (72, 96, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((768, 576))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    data = buffer.getvalue()
+    number = 0
+    while True:
+        number += 1
+        text = f"{number:016}".encode()
+        yield data[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + data[2:]
+
+
+@asynccontextmanager
+async def _fake_detector() -> AsyncIterator[str]:
+    answer = {
+        "detections": [
+            {
+                "class": "person",
+                "confidence": 0.95,
+                "bbox": {"x": 10, "y": 10, "width": 100, "height": 200},
+            }
+        ],
+        "inference_time_ms": 0.1,
+        "image_width": 768,
+        "image_height": 576,
+    }
+
+    async def detect(request: web.Request) -> web.Response:
+        await request.read()
+        return web.json_response(answer)
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"status": "healthy", "model_loaded": True, "device": "none"})
+
+    app = web.Application(client_max_size=50_000_000)
+    app.add_routes([web.post("/detect", detect), web.get("/health", health)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = _free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _roles(folder: Path, environ: dict[str, str]) -> AsyncIterator[None]:
+    children = []
+    try:
+        for name, arguments in ROLES.items():
+            ready = folder / f"{name}.ready"
+            children.append(
+                subprocess.Popen(
+                    _hsi(*arguments),
+                    env=os.environ | environ | {"HSI_READY_FILE": str(ready)},
+                    stderr=(folder / f"{name}.err").open("w"),
+                )
+            )
+        for name in ROLES:
+            await _wait_for(folder / f"{name}.ready", folder / f"{name}.err")
+        yield
+    finally:
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+        for child in children:
+            await asyncio.to_thread(child.wait, 20)
+
+
+async def _wait_for(ready: Path, errors: Path) -> None:
+    for _ in range(300):
+        if ready.exists():
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"{ready.name}: {errors.read_text()[-2000:]}")
+
+
+def _hsi(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "hsi", *arguments]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,183 @@
+"""Keeps one process running: starts it, sees it ready, starts it again, stops it in order."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from hsi.plan import Role
+from runtime.children import Child, ChildError, Command, how_it_ended, spawn, tail
+
+FIRST_DELAY_SECONDS: Final = 5.0
+LONGEST_DELAY_SECONDS: Final = 300.0
+PROVEN_SECONDS: Final = 60.0
+"""A process that ran so long before it died is started again at once."""
+LOOK_SECONDS: Final = 0.05
+KILL_SECONDS: Final = 5.0
+
+Say = Callable[[str], None]
+
+
+class BackOff:
+    """How long to wait before the next start: 0 s, then 5·2ⁿ s up to five minutes."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def next(self, ran_seconds: float) -> float:
+        """Return the wait after a process that ran so long has ended."""
+        if ran_seconds >= PROVEN_SECONDS:
+            self._failures = 0
+        self._failures += 1
+        if self._failures == 1:
+            return 0.0
+        delay = FIRST_DELAY_SECONDS * 2.0 ** min(self._failures - 2, 16)
+        return min(delay, LONGEST_DELAY_SECONDS)
+
+
+class ChildWatch:
+    """Wakes who waits for a child's end; `wake` is called on SIGCHLD."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """Let everyone look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Return when some child has ended."""
+        await self._changed.wait()
+
+    async def ended(self, child: Child) -> int:
+        """Return the child's exit status once it has one."""
+        while (status := child.poll()) is None:
+            await self._changed.wait()
+        return status
+
+
+class Keeper:
+    """The life of one role process under the supervisor."""
+
+    def __init__(
+        self, role: Role, watch: ChildWatch, say: Say, on_ready: Callable[[], None]
+    ) -> None:
+        self.role = role
+        self.ready = asyncio.Event()
+        self._watch = watch
+        self._say = say
+        self._on_ready = on_ready
+        self._stopping = asyncio.Event()
+        self._child: Child | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id while it runs."""
+        return self._child.pid if self._child and self._child.poll() is None else None
+
+    async def keep(self) -> int:
+        """Run it until `stop`, or until it ends by itself where it may; return its last status."""
+        backoff = BackOff()
+        while True:
+            began = time.monotonic()
+            status, story = await self._one_life()
+            if self._stopping.is_set() or (self.role.may_end and status == 0):
+                return status
+            delay = backoff.next(time.monotonic() - began)
+            when = f"in {delay:g} s" if delay else "now"
+            self._say(f"{self.role.name} {story}; starting it again {when}{self._last_words()}")
+            if await self._stopped_within(delay):
+                return status
+
+    async def run_once(self) -> int:
+        """Run it to its end and return its exit status; `stop` ends it early."""
+        status, _ = await self._one_life()
+        return status
+
+    async def _one_life(self) -> tuple[int, str]:
+        self.ready.clear()
+        if self.role.ready_file is not None:
+            self.role.ready_file.unlink(missing_ok=True)
+        command = Command(argv=self.role.argv, log=self.role.log, env=self.role.env)
+        try:
+            self._child = spawn(command)
+        except ChildError as error:
+            return 1, str(error)
+        looking = asyncio.create_task(self._look_until_ready(self._child))
+        try:
+            status = await self._watch.ended(self._child)
+        finally:
+            looking.cancel()
+        return status, f"ended with {how_it_ended(status)}"
+
+    async def _look_until_ready(self, child: Child) -> None:
+        while not await self._is_ready():  # noqa: ASYNC110 - another process's file and port
+            await asyncio.sleep(LOOK_SECONDS)
+        if child.poll() is None:
+            self.ready.set()
+            self._on_ready()
+
+    async def _is_ready(self) -> bool:
+        if self.role.ready_file is not None and not self.role.ready_file.exists():
+            return False
+        return self.role.health_url is None or await answers(self.role.health_url)
+
+    def _last_words(self) -> str:
+        words = tail(self.role.log, 8)
+        return f"\nend of {self.role.log}:\n{words}" if words else ""
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Ask it to end, wait as long as the role may take, then kill it; `hurry` ends waiting."""
+        self._stopping.set()
+        child = self._child
+        if child is None or child.poll() is not None:
+            return
+        child.send_signal(signal.SIGTERM)
+        ended = asyncio.ensure_future(self._watch.ended(child))
+        hurried = asyncio.ensure_future(hurry.wait())
+        try:
+            await asyncio.wait(
+                {ended, hurried},
+                timeout=self.role.stop_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if child.poll() is None:
+                if not hurry.is_set():
+                    self._say(
+                        f"{self.role.name} did not end within {self.role.stop_seconds:g} s and is "
+                        "killed; what it had in hand is done at the next start"
+                    )
+                child.kill()
+                await asyncio.wait({ended}, timeout=KILL_SECONDS)
+        finally:
+            hurried.cancel()
+            ended.cancel()
+
+
+async def answers(url: str) -> bool:
+    """Say whether an HTTP server answers a GET without a failure of its own."""
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(5.0):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                writer.write(f"{request}Connection: close\r\n\r\n".encode())
+                await writer.drain()
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    status = line.split(b" ")[1:2]
+    return bool(status) and status[0] == b"200"

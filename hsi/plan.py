@@ -1,0 +1,222 @@
+"""What `hsi up` runs and where: places, role processes, their arguments and environment."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from domain.errors import HsiError
+from runtime.layers import read_layers
+from runtime.settings import NAMES, PROJECT_ROOT, Settings
+
+PIPELINE: Final = ("watch", "detect", "batch", "assess", "refine", "monitor")
+"""Roles that share one process: from a file in a camera's folder to an assessed event."""
+ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, never bound here
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line says over the settings."""
+
+    port: int | None = None
+    state: Path | None = None
+    cameras: Path | None = None
+    demo: bool = False
+    ready_file: Path | None = None
+    env_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything of one `hsi up` is."""
+
+    host: str
+    port: int
+    state: Path
+    cameras: Path
+
+    @classmethod
+    def of(cls, settings: Settings, wishes: Wishes) -> "Places":
+        """Decide the places; raises HsiError when the port is taken."""
+        state = (wishes.state or settings.state_dir).expanduser().absolute()
+        port = settings.api_port if wishes.port is None else wishes.port
+        return cls(
+            host=settings.api_host,
+            port=_free_port(settings.api_host, port),
+            state=state,
+            cameras=_cameras(settings, wishes, state),
+        )
+
+    @property
+    def near(self) -> str:
+        """Address under which this machine itself reaches the API."""
+        if self.host in ANY_ADDRESS:
+            return "127.0.0.1"
+        return self.host
+
+    @property
+    def base_url(self) -> str:
+        """Return what to open in a browser here."""
+        host = f"[{self.near}]" if ":" in self.near else self.near
+        return f"http://{host}:{self.port}"
+
+    @property
+    def logs(self) -> Path:
+        """Return where the processes write what they say."""
+        return self.state / "logs"
+
+    @property
+    def ready(self) -> Path:
+        """Return the folder in which role processes say that they answer."""
+        return self.state / "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process of ours."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    log: Path
+    contains: tuple[str, ...]
+    """Roles inside this process, as the ready file names them."""
+    ready_file: Path | None = None
+    health_url: str | None = None
+    stop_seconds: float = 10.0
+    may_end: bool = False
+    """True when it has an end of its own: then it is not started again."""
+
+
+def hsi_argv(*arguments: str) -> tuple[str, ...]:
+    """Return how to run a command of ours: -P, or a folder `agents` in the working folder wins."""
+    return (sys.executable, "-P", "-m", "hsi", *arguments)
+
+
+def environment(places: Places, wishes: Wishes, added: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of all children: settings as read now, the places, what was added."""
+    layers = read_layers(NAMES, wishes.env_file, os.environ)
+    search = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        **{name: found.value for name, found in layers.values.items()},
+        "PYTHONPATH": os.pathsep.join(search),
+        "API_PORT": str(places.port),
+        "HSI_STATE_DIR": str(places.state),
+        "FOSCAM_BASE_PATH": str(places.cameras),
+        **added,
+    }
+
+
+def pipeline(places: Places, env: Mapping[str, str]) -> Role:
+    """Return the process from file to assessment."""
+    return _agents("pipeline", PIPELINE, places, env, stop_seconds=15.0)
+
+
+def project(places: Places, env: Mapping[str, str]) -> Role:
+    """Return the process that keeps the read models."""
+    return _agents("project", ("project",), places, env, stop_seconds=15.0)
+
+
+def _agents(
+    name: str,
+    roles: tuple[str, ...],
+    places: Places,
+    env: Mapping[str, str],
+    *,
+    stop_seconds: float,
+) -> Role:
+    ready_file = places.ready / f"{name}.json"
+    return Role(
+        name=name,
+        argv=hsi_argv("agents", *roles),
+        env={**env, "HSI_READY_FILE": str(ready_file)},
+        log=places.logs / f"{name}.log",
+        contains=roles,
+        ready_file=ready_file,
+        stop_seconds=stop_seconds,
+    )
+
+
+def api(places: Places, env: Mapping[str, str]) -> Role:
+    """Return the process that serves REST and WebSockets."""
+    return Role(
+        name="api",
+        argv=hsi_argv("api"),
+        env={**env, "HSI_READY_FILE": str(places.ready / "api.json")},
+        log=places.logs / "api.log",
+        contains=("api",),
+        ready_file=places.ready / "api.json",
+        health_url=f"{places.base_url}/api/system/health",
+    )
+
+
+def demo(places: Places, env: Mapping[str, str]) -> Role:
+    """Return the process that plays real pictures into a camera folder."""
+    return Role(
+        name="demo",
+        argv=hsi_argv("demo", str(places.cameras)),
+        env=env,
+        log=places.logs / "demo.log",
+        contains=("demo",),
+        may_end=True,
+    )
+
+
+def task(name: str, arguments: tuple[str, ...], places: Places, env: Mapping[str, str]) -> Role:
+    """Return a command that runs once, like a migration."""
+    return Role(
+        name=name,
+        argv=hsi_argv(*arguments),
+        env=env,
+        log=places.logs / f"{name}.log",
+        contains=(name,),
+        may_end=True,
+    )
+
+
+def _cameras(settings: Settings, wishes: Wishes, state: Path) -> Path:
+    """Return the camera folder; without one that was chosen or exists, one in the state folder."""
+    chosen = settings.sources.get("foscam_base_path", "default") != "default"
+    if wishes.cameras is not None:
+        folder = wishes.cameras
+    elif chosen or settings.foscam_base_path.is_dir():
+        folder = settings.foscam_base_path
+    else:
+        folder = state / "cameras"
+    return folder.expanduser().absolute()
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return the port, or a free one for 0; raises HsiError when somebody has it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+            return int(listener.getsockname()[1])
+    except OSError as error:
+        msg = (
+            f"the API cannot use port {port} at {host}: {error.strerror}{_who_has(port)}; stop "
+            "that one, or choose another port with --port or API_PORT (address: API_HOST)"
+        )
+        raise HsiError(msg) from error
+
+
+def _who_has(port: int) -> str:
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.Error:
+        return ""  # some systems show this to root only
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,):
+            return f" (by process {connection.pid})" if connection.pid else ""
+    return ""

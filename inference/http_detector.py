@@ -1,0 +1,193 @@
+"""Detector behind HTTP: `POST /detect` with the picture as it is, `GET /health`.
+
+The service keeps boxes above a threshold of its own and only the classes it cares for, so there
+may be fewer boxes above BOX_FLOOR than an adapter with the model in its hands would give.
+"""
+
+import asyncio
+from typing import Annotated, TypeVar
+
+import aiohttp
+import msgspec
+
+from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
+from domain.events import Box
+from inference.boxes import MOST_BOXES
+from inference.images import upload
+from inference.ports import BOX_FLOOR, Detected, ModelIdentity, Picture
+
+MOST_BYTES = 1 << 20
+"""A longer answer is none: 300 boxes take some 40 kB."""
+_NOT_THE_PICTURE = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
+"""Refusals that say nothing about the picture: wrong address, missing rights, too much at once."""
+
+_Answered = TypeVar("_Answered")
+_Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[\w .,()/-]+$")]
+
+
+class _Bbox(msgspec.Struct):
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class _Detection(msgspec.Struct):
+    label: _Label = msgspec.field(name="class")
+    confidence: _Score
+    bbox: _Bbox
+
+
+class _Answer(msgspec.Struct):
+    detections: Annotated[list[_Detection], msgspec.Meta(max_length=10 * MOST_BOXES)]
+    inference_time_ms: Annotated[float, msgspec.Meta(ge=0)]
+    image_width: Annotated[int, msgspec.Meta(ge=1)]
+    image_height: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Health(msgspec.Struct):
+    model_loaded: bool
+    status: str = "unknown"
+    model: str | None = None
+    version: str | None = None
+
+
+class HttpDetector:
+    """Detector over one service; one connection pool, opened by the first call."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 60.0,
+        health_timeout: float = 5.0,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(
+            total=connect_timeout + read_timeout,
+            connect=connect_timeout,
+            sock_connect=connect_timeout,
+            sock_read=read_timeout,
+        )
+        self._health_timeout = aiohttp.ClientTimeout(total=health_timeout)
+        self._session: aiohttp.ClientSession | None = None
+        self._identity: ModelIdentity | None = None
+
+    @property
+    def max_batch(self) -> int:
+        return 1
+
+    async def detect(self, pictures: list[Picture]) -> list[Detected]:
+        identity = self._identity or await self.check()
+        return [await self._detect(picture, identity) for picture in pictures]
+
+    async def check(self) -> ModelIdentity:
+        url = f"{self._url}/health"
+        status, body = await self._request("GET", url, self._health_timeout)
+        if status != 200:
+            raise self._away(f"{url} answered {status}: {_excerpt(body)}")
+        health = _decode(body, _Health, url)
+        if not health.model_loaded:
+            raise self._away(f"{url} says that no model is loaded (status {health.status})")
+        name, version = health.model or "remote", health.version or "unreported"
+        self._identity = ModelIdentity(name, version, "http")
+        return self._identity
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _detect(self, picture: Picture, identity: ModelIdentity) -> Detected:
+        url = f"{self._url}/detect"
+        content, media_type = await asyncio.to_thread(upload, picture)
+        # A file name may hold bytes that no header can carry; nobody interprets it.
+        name = picture.name.encode("ascii", "replace").decode()
+        form = aiohttp.FormData()
+        form.add_field("file", content, filename=name, content_type=media_type)
+        status, body = await self._request("POST", url, self._timeout, form)
+        if status != 200:
+            raise self._refusal(picture, status, body)
+        answer = _decode(body, _Answer, url)
+        return Detected(_boxes(answer, picture), identity, round(answer.inference_time_ms, 2))
+
+    def _refusal(self, picture: Picture, status: int, body: bytes) -> HsiError:
+        said = f"{self._url}/detect answered {status}: {_excerpt(body)}"
+        if 400 <= status < 500 and status not in _NOT_THE_PICTURE:
+            return PermanentError(f"{picture.name} was refused, {said}")
+        return self._away(f"{said}; check RTDETR_URL and the service" if status < 500 else said)
+
+    def _away(self, message: str) -> ServiceUnavailableError:
+        # What comes back may be another model: ask again who it is.
+        self._identity = None
+        return ServiceUnavailableError("detector", message)
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind, several limits
+        data: aiohttp.FormData | None = None,
+    ) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            async with self._session.request(
+                method, url, data=data, timeout=timeout, allow_redirects=False
+            ) as response:
+                body = b""
+                async for chunk in response.content.iter_chunked(65_536):
+                    body += chunk
+                    if len(body) > MOST_BYTES:
+                        raise TransientError(f"{url} answers more than {MOST_BYTES} bytes")
+                return response.status, body
+        except TimeoutError as error:
+            raise self._away(f"{url} did not answer in time (timeout)") from error
+        except aiohttp.ClientError as error:
+            raise self._away(f"{url} cannot be reached: {error}") from error
+
+
+def _decode(body: bytes, kind: type[_Answered], url: str) -> _Answered:
+    """Read an answer strictly: what breaks the contract must not become an empty list."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TransientError(
+            f"{url} breaks the /detect contract: {error}; it said {_excerpt(body)}"
+        ) from error
+
+
+def _boxes(answer: _Answer, picture: Picture) -> tuple[Box, ...]:
+    """Scale the boxes to the picture as we know it, and clip them to it."""
+    across = picture.width / answer.image_width
+    down = picture.height / answer.image_height
+    boxes = []
+    for seen in answer.detections:
+        left, right = _clip(seen.bbox.x * across, seen.bbox.width * across, picture.width)
+        top, bottom = _clip(seen.bbox.y * down, seen.bbox.height * down, picture.height)
+        if seen.confidence > BOX_FLOOR and right > left and bottom > top:
+            boxes.append(
+                Box(
+                    label=seen.label.lower(),
+                    score=seen.confidence,
+                    x=left,
+                    y=top,
+                    width=round(right - left, 2),
+                    height=round(bottom - top, 2),
+                )
+            )
+    boxes.sort(key=lambda box: -box.score)
+    return tuple(boxes[:MOST_BOXES])
+
+
+def _clip(start: float, length: float, limit: int) -> tuple[float, float]:
+    return (
+        round(min(max(start, 0.0), limit), 2),
+        round(min(max(start + length, 0.0), limit), 2),
+    )
+
+
+def _excerpt(body: bytes) -> str:
+    return repr(body[:200].decode("utf-8", "replace"))

@@ -1,0 +1,61 @@
+"""What every query does: borrow a connection, run one statement, give typed rows."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import kwargs_row
+
+from domain.errors import ServiceUnavailableError
+from projections.database import DATABASE, Connection, Pool
+
+T = TypeVar("T")
+Parameters = Mapping[str, object]
+Statement = sql.SQL | sql.Composed
+
+
+class Reader:
+    """Runs statements; each query class adds those of its topic."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        """Lend a connection; raises ServiceUnavailableError when PostgreSQL does not answer."""
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            message = f"PostgreSQL does not answer: {str(error).strip()}"
+            raise ServiceUnavailableError(DATABASE, message) from error
+
+    async def _all(
+        self, kind: Callable[..., T], statement: Statement, parameters: Parameters | None = None
+    ) -> list[T]:
+        """Return every row of a statement, made by `kind` from its columns by name."""
+        async with self._connected() as connection:
+            cursor = connection.cursor(row_factory=kwargs_row(kind))
+            await cursor.execute(statement, _storable(parameters))
+            return await cursor.fetchall()
+
+    async def _first(
+        self, kind: Callable[..., T], statement: Statement, parameters: Parameters | None = None
+    ) -> T | None:
+        """Return the first row of a statement, if it has one."""
+        rows = await self._all(kind, statement, parameters)
+        return rows[0] if rows else None
+
+
+def _storable(parameters: Parameters | None) -> Parameters:
+    """Return the parameters with texts that PostgreSQL can hold (no NUL)."""
+    return {
+        name: _plain(value) if isinstance(value, str) else value
+        for name, value in (parameters or {}).items()
+    }
+
+
+def _plain(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,115 @@
+"""What every RiskModel promises, asked of a fake server and of llama.cpp's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from support.llama import KEY, fake_llama, free_port, llama_child
+from support.risk_scenes import facts
+
+from domain.errors import ServiceUnavailableError
+from domain.prompt import PROMPT_VERSION, REASONING_LIMIT, SUMMARY_LIMIT, parse_reply, signal_lines
+from domain.risk_rules import judge
+from inference.llm import Api, LlamaRiskModel, Timeouts
+from inference.ports import RiskModel, RiskQuestion
+
+TIMEOUTS = Timeouts(connect=5, read=60, health=5)
+
+
+def question(name: str = "Front Door", *, dwell: float = 40) -> RiskQuestion:
+    scene = facts("person", part="night", dwell=dwell, days=9)
+    verdict = judge(scene, entry_point=True)
+    lines = signal_lines(verdict.signals)
+    return RiskQuestion(name, scene, verdict.score, verdict.floor, lines)
+
+
+@pytest.fixture(scope="module")
+def real_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with llama_child(tmp_path_factory.mktemp("llama")) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    api: Api
+    model: str
+
+    def client(self, key: str | None = KEY) -> RiskModel:
+        return LlamaRiskModel(self.url, api=self.api, api_key=key, timeouts=TIMEOUTS)
+
+
+@pytest.fixture(params=["fake-chat", "fake-completion", "real-chat", "real-completion"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    kind, _, api = request.param.partition("-")
+    async with AsyncExitStack() as stack:
+        if kind == "real":
+            yield Server(request.getfixturevalue("real_url"), api, "smollm2-135m")
+        else:
+            fake = await stack.enter_async_context(fake_llama())
+            yield Server(fake.url, api, "tiny.gguf")
+
+
+async def test_an_opinion_is_whole_and_names_its_maker(server: Server) -> None:
+    model = server.client()
+    opinion = await model.assess(question())
+    await model.close()
+    assert 0 <= opinion.score <= 100
+    assert 0 < len(opinion.summary) <= SUMMARY_LIMIT
+    assert 0 < len(opinion.reasoning) <= REASONING_LIMIT
+    assert parse_reply(opinion.raw_text).risk_score == opinion.score
+    assert opinion.model == server.model
+    assert opinion.prompt_version == PROMPT_VERSION
+    assert len(opinion.prompt_sha256) == 64
+    assert opinion.tokens_in > 800
+    assert 10 < opinion.tokens_out <= 400
+    assert opinion.seconds >= 0
+    assert msgspec.json.encode(opinion.raw_text)
+
+
+async def test_questions_may_be_asked_side_by_side(server: Server) -> None:
+    model = server.client()
+    opinions = await asyncio.gather(*(model.assess(question(dwell=d)) for d in (1, 31)))
+    await model.close()
+    assert len({opinion.prompt_sha256 for opinion in opinions}) == 2
+
+
+async def test_a_check_names_the_model(server: Server) -> None:
+    model = server.client()
+    assert await model.check() == server.model
+    await model.close()
+
+
+async def test_a_wrong_key_makes_the_stage_wait(server: Server) -> None:
+    model = server.client("wrong")
+    with pytest.raises(ServiceUnavailableError, match="API key is refused"):
+        await model.check()
+    with pytest.raises(ServiceUnavailableError, match="API key is refused"):
+        await model.assess(question())
+    await model.close()
+
+
+async def test_a_cancelled_question_ends_at_once_and_harms_no_other(server: Server) -> None:
+    model = server.client()
+    task = asyncio.create_task(model.assess(question("Cancelled", dwell=77)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await model.check() == server.model
+    await model.close()
+
+
+@pytest.mark.parametrize("api", ["chat", "completion"])
+async def test_a_server_that_is_away_makes_the_stage_wait(api: Api) -> None:
+    model = LlamaRiskModel(f"http://127.0.0.1:{free_port()}", api=api, timeouts=TIMEOUTS)
+    with pytest.raises(ServiceUnavailableError) as caught:
+        await model.assess(question())
+    assert caught.value.service == "risk_model"
+    with pytest.raises(ServiceUnavailableError):
+        await model.check()
+    await model.close()
+    await model.close()

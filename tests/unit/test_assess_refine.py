@@ -1,0 +1,140 @@
+"""The handlers of assessing and refining: which event leads to which outcome."""
+
+import asyncio
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+import pytest
+from support.risk_scenes import (
+    BANDS,
+    NOON,
+    Cameras,
+    assessed,
+    box,
+    closed,
+    envelope,
+    escalated,
+    facts,
+    members,
+)
+
+from agents.assess import Assess
+from agents.refine import Refine
+from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
+from domain.events import (
+    AssessmentRefined,
+    BatchClosed,
+    BatchEscalated,
+    EventReviewed,
+    PictureBatched,
+    RiskAssessed,
+)
+from domain.outcomes import Done, Park, Retry
+from domain.prompt import UnusableReplyError
+from domain.risk import CameraView
+from inference.ports import RiskOpinion, RiskQuestion
+
+PICTURES = members([box("person")], [box("person")])
+OPINION = RiskOpinion(
+    score=100,
+    summary="A person at the door.",
+    reasoning="It is night.",
+    model="tiny",
+    prompt_version="risk-v1",
+    prompt_sha256="0" * 64,
+    raw_text="{}",
+    tokens_in=900,
+    tokens_out=60,
+    seconds=4.2,
+)
+
+
+@dataclass
+class Model:
+    """A risk model that answers, or fails, as it is told."""
+
+    answer: RiskOpinion | BaseException = OPINION
+    asked: list[RiskQuestion] = field(default_factory=list)
+
+    async def assess(self, question: RiskQuestion) -> RiskOpinion:
+        self.asked.append(question)
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    async def check(self) -> str:
+        return "tiny"
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("batch", "stage"), [(closed(PICTURES), "final"), (escalated(PICTURES), "fast_path")]
+)
+async def test_a_batch_is_assessed(batch: BatchClosed | BatchEscalated, stage: str) -> None:
+    camera = CameraView("Back Door", entry_point=True)
+    assess = Assess(Cameras(camera), ZoneInfo("Asia/Tokyo"), BANDS)
+    outcome = await assess(envelope(batch))
+    assert isinstance(outcome, Done)
+    (event,) = outcome.events
+    assert isinstance(event, RiskAssessed)
+    assert event.stage == stage
+    assert event.summary == "1 person at Back Door for 5 s at 21:00 (evening)"
+
+
+async def test_a_picture_that_joined_a_batch_is_not_assessed() -> None:
+    event = PictureBatched(
+        camera_id="front_door", batch_id="batch_1", member=PICTURES[0], detected_at=NOON
+    )
+    assert await Assess(Cameras(), ZoneInfo("UTC"), BANDS)(envelope(event)) == Done()
+
+
+async def test_an_assessment_is_refined() -> None:
+    # given an assessment of a night scene, whose floor is 60
+    rules = assessed(facts("person", part="night"), entry_point=True)
+    model = Model()
+    # when it is refined
+    outcome = await Refine(model, Cameras(CameraView("Back", entry_point=True)), BANDS)(
+        envelope(rules)
+    )
+    # then the model was told what the rules found, and its say is bounded
+    (question,) = model.asked
+    assert (question.camera_name, question.rule_score, question.floor) == ("Back", 62, 60)
+    assert question.signal_lines[0] == "Sign: A person was seen. (+12)"
+    assert isinstance(outcome, Done)
+    (event,) = outcome.events
+    assert isinstance(event, AssessmentRefined)
+    assert (event.model_score, event.score, event.level) == (100, 82, "high")
+    assert event.ended_at == NOON
+
+
+async def test_a_refinement_is_not_refined_again() -> None:
+    event = EventReviewed(camera_id="front_door", event_id="evt_1", reviewed=True)
+    model = Model(AssertionError("never asked"))
+    assert await Refine(model, Cameras(), BANDS)(envelope(event)) == Done()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "after"),
+    [
+        (ServiceUnavailableError("risk_model", "loading", retry_after=3), Retry, 3),
+        (TransientError("busy"), Retry, None),
+        (UnusableReplyError("truncated", "cut off", "{"), Retry, None),
+        (PermanentError("too long"), Park, None),
+    ],
+)
+async def test_an_error_says_what_becomes_of_the_entry(
+    error: HsiError, outcome: type[Retry] | type[Park], after: float | None
+) -> None:
+    found = await Refine(Model(error), Cameras(), BANDS)(envelope(assessed(facts("person"))))
+    assert isinstance(found, outcome)
+    assert found.error is error
+    if isinstance(found, Retry):
+        assert found.after == after
+
+
+async def test_a_cancelled_question_stays_cancelled() -> None:
+    refine = Refine(Model(asyncio.CancelledError()), Cameras(), BANDS)
+    with pytest.raises(asyncio.CancelledError):
+        await refine(envelope(assessed(facts("person"))))

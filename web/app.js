@@ -1,0 +1,304 @@
+// The page: a live timeline of events. State comes from the API; the WebSocket tells what is new
+// and resumes from its cursor, so nothing is missed while the connection was away.
+
+const $ = (id) => document.getElementById(id);
+const events = new Map(); // event id → event as /api/events shows it
+const cameras = new Map(); // camera id → camera
+let older = null; // where the next page begins
+let cursor = null; // how far the live feed has told us
+let backOff = 1000;
+
+// --- small helpers --------------------------------------------------------------------------
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+async function ask(path, options) {
+  const response = await fetch(path, options);
+  const body = response.status === 204 ? null : await response.json();
+  if (!response.ok) throw new Error(body?.detail ?? `${path}: ${response.status}`);
+  return body;
+}
+
+function sendJson(method, body) {
+  return { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+}
+
+async function guarded(work) {
+  try {
+    const result = await work();
+    $("error").hidden = true;
+    return result;
+  } catch (error) {
+    $("error").textContent = `That did not work: ${error.message}`;
+    $("error").hidden = false;
+    return null;
+  }
+}
+
+const words = (text) => text.replaceAll("_", " ");
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const cameraName = (id) => cameras.get(id)?.name ?? words(id);
+
+function moment(iso) {
+  return element("time", { dateTime: iso, textContent: clock.format(new Date(iso)) });
+}
+
+// --- one event ------------------------------------------------------------------------------
+
+function engine(event) {
+  if (event.engine === "rules+model") return `rules, refined by ${event.model}`;
+  return `rules ${event.rules_version ?? ""} (no language model yet)`;
+}
+
+function thumbnail(url, text, full) {
+  const image = element("img", { alt: text, loading: "lazy" });
+  let tries = 0;
+  image.addEventListener("error", () => {
+    // The push may be faster than the read model that knows the picture.
+    if (++tries < 5) setTimeout(() => (image.src = `${url}?`), 400 * tries);
+    else image.alt = "The picture is no longer there";
+  });
+  image.src = url;
+  return element("a", { href: full, target: "_blank", rel: "noopener" }, image);
+}
+
+function card(event) {
+  const links = event.links ?? {};
+  const made = element("article", { className: event.risk_level });
+  made.dataset.id = event.id;
+  if (event.reviewed) made.classList.add("reviewed");
+  const labels = (event.labels ?? []).join(", ");
+  const picture = links.thumbnail
+    ? thumbnail(links.thumbnail, `Picture of ${labels || "the event"}`, links.image)
+    : element("span");
+  const head = element("div", { className: "head" },
+    element("strong", { textContent: cameraName(event.camera_id) }),
+    element("span", { className: "level", textContent: `${event.risk_level} ${event.risk_score}` }),
+    event.started_at ? element("span", { className: "soft" }, moment(event.started_at)) : null,
+    labels ? element("span", { className: "soft", textContent: labels }) : null,
+    event.stage === "fast_path"
+      ? element("span", { className: "soft", textContent: "still going on" }) : null);
+  const review = element("button", {
+    type: "button", textContent: event.reviewed ? "Mark as not reviewed" : "Mark as reviewed",
+  });
+  review.addEventListener("click", async () => {
+    review.disabled = true;
+    await guarded(async () => {
+      const body = sendJson("PATCH", { reviewed: !event.reviewed });
+      const saved = await ask(`/api/events/${event.id}`, body);
+      if (saved.id) show(saved);
+    });
+    review.disabled = false;
+  });
+  const details = element("details", {}, element("summary", { textContent: "Why, and by whom" }));
+  details.addEventListener("toggle", () => details.open && explain(event.id, details));
+  made.append(picture, element("div", {}, head,
+    element("p", { className: "summary", textContent: event.summary }),
+    element("div", { className: "tools" }, review,
+      element("span", { className: "soft", textContent: engine(event) }))), details);
+  return made;
+}
+
+async function explain(id, details) {
+  const event = await guarded(() => ask(`/api/events/${id}`));
+  if (!event) return;
+  const rows = event.signals.map((signal) => element("tr", {},
+    element("td", { textContent: words(signal.name) }),
+    element("td", { textContent: signal.value }),
+    element("td", { className: "number", textContent: `${signal.points >= 0 ? "+" : ""}${signal.points}` }),
+    element("td", { textContent: signal.why })));
+  const signals = element("table", {},
+    element("thead", {}, element("tr", {}, ...["Signal", "Found", "Points", "Why"].map(
+      (text) => element("th", { scope: "col", textContent: text })))),
+    element("tbody", {}, ...rows));
+  const best = new Map(); // one image a picture: its surest detection
+  for (const found of event.detections) {
+    const known = best.get(found.picture_id);
+    if (!known || known.confidence < found.confidence) best.set(found.picture_id, found);
+  }
+  const strip = element("div", { className: "strip" }, ...[...best.values()].slice(0, 12).map(
+    (found) => thumbnail(found.links.image,
+      `${found.object_type}, ${Math.round(found.confidence * 100)} % sure`, found.links.image)));
+  const detectors = [...new Set(event.detections.map((found) =>
+    `${found.model} ${found.model_version}${found.fallback
+      ? " (the offline fall-back detector, weaker than RT-DETRv2)" : ""}`))];
+  const model = event.engine === "rules+model"
+    ? `Score: rules ${event.rule_score}, ${event.model} moved it to ${event.risk_score} `
+      + `(it may not go below ${event.floor}; ${event.model_seconds?.toFixed(1)} s).`
+    : `Score: rules ${event.rules_version}, ${event.rule_score}. No language model has looked at this.`;
+  details.replaceChildren(details.firstElementChild,
+    element("p", { textContent: event.reasoning }), signals,
+    element("p", { className: "soft", textContent: model }),
+    element("p", { className: "soft",
+      textContent: `${event.detection_count} detections in ${event.pictures.length} pictures by ${detectors.join("; ")}.` }),
+    strip);
+}
+
+// --- the timeline ---------------------------------------------------------------------------
+
+function wanted(event) {
+  return (!$("camera").value || event.camera_id === $("camera").value)
+    && (!$("level").value || event.risk_level === $("level").value)
+    && (!$("open-only").checked || !event.reviewed);
+}
+
+function begin(event) {
+  return event.started_at ?? event.ended_at ?? "";
+}
+
+function show(event, isNew = false) {
+  const known = events.get(event.id);
+  const merged = { ...known, ...event };
+  events.set(event.id, merged);
+  const old = document.querySelector(`article[data-id="${CSS.escape(event.id)}"]`);
+  const open = old?.querySelector("details").open;
+  old?.parentElement.remove();
+  if (wanted(merged)) {
+    const made = card(merged);
+    if (isNew) made.classList.add("new");
+    if (open) made.querySelector("details").open = true;
+    const after = [...$("timeline").children].find((item) =>
+      begin(events.get(item.firstElementChild.dataset.id)) < begin(merged));
+    $("timeline").insertBefore(element("li", {}, made), after ?? null);
+  }
+  $("empty").hidden = $("timeline").childElementCount > 0;
+}
+
+async function load(from = null) {
+  const query = new URLSearchParams({ limit: 30 });
+  if ($("camera").value) query.set("camera_id", $("camera").value);
+  if ($("level").value) query.set("risk_level", $("level").value);
+  if ($("open-only").checked) query.set("reviewed", "false");
+  if (from) query.set("cursor", from);
+  const page = await guarded(() => ask(`/api/events?${query}`));
+  if (!page) return;
+  if (!from) {
+    events.clear();
+    $("timeline").replaceChildren();
+  }
+  page.events.forEach((event) => show(event));
+  older = page.next_cursor;
+  $("older").hidden = !older;
+  $("empty").hidden = $("timeline").childElementCount > 0;
+}
+
+// --- cameras --------------------------------------------------------------------------------
+
+async function loadCameras() {
+  const [known, removed] = await Promise.all(
+    [ask("/api/cameras"), ask("/api/cameras?status=removed")]);
+  cameras.clear();
+  [...removed.cameras, ...known.cameras].forEach((camera) => cameras.set(camera.id, camera));
+  const chosen = $("camera").value;
+  $("camera").replaceChildren(element("option", { value: "", textContent: "all" }),
+    ...known.cameras.map((camera) =>
+      element("option", { value: camera.id, textContent: camera.name })));
+  $("camera").value = cameras.has(chosen) ? chosen : "";
+  const found = known.cameras.filter((camera) => camera.status === "unregistered");
+  $("unregistered").hidden = !found.length;
+  $("unregistered").replaceChildren(...found.map(unregistered));
+}
+
+function unregistered(camera) {
+  const add = element("button", { type: "button", textContent: "Add as a camera" });
+  add.addEventListener("click", async () => {
+    add.disabled = true;
+    const body = sendJson("POST", { name: camera.name, folder_path: camera.folder_path });
+    await guarded(async () => { await ask("/api/cameras", body); await loadCameras(); });
+    add.disabled = false;
+  });
+  return element("div", {}, element("span", {
+    textContent: `Pictures arrive in the folder “${camera.folder_path}”, which nobody has registered.`,
+  }), add);
+}
+
+// --- live -----------------------------------------------------------------------------------
+
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const resume = cursor ? `?cursor=${cursor}` : "";
+  const socket = new WebSocket(`${scheme}://${location.host}/ws/events${resume}`);
+  const ping = setInterval(() => {
+    if (socket.readyState === WebSocket.OPEN) socket.send("ping");
+  }, 60_000);
+  socket.addEventListener("message", (message) => hear(JSON.parse(message.data)));
+  socket.addEventListener("close", () => {
+    clearInterval(ping);
+    live(`reconnecting…`, "warn");
+    setTimeout(connect, backOff);
+    backOff = Math.min(backOff * 2, 30_000);
+  });
+}
+
+function hear(message) {
+  if (message.cursor) cursor = message.cursor;
+  const data = message.data;
+  switch (message.type) {
+    case "hello":
+      backOff = 1000;
+      live("live", "good");
+      guarded(loadCameras).then(() => (message.resumed ? null : load()));
+      break;
+    case "event": {
+      const picture = data.picture_id && `/api/pictures/${data.picture_id}`;
+      const links = picture ? { links: { image: `${picture}/image`, thumbnail: `${picture}/thumbnail` } } : {};
+      const told = Object.fromEntries(Object.entries(data).filter(([, value]) => value !== null));
+      show({ ...told, ...links }, !events.has(data.id));
+      break;
+    }
+    case "event_reviewed":
+      if (events.has(data.event_id)) show({ ...data, id: data.event_id });
+      break;
+    case "camera_status":
+      setTimeout(() => guarded(loadCameras), 500);
+      break;
+  }
+}
+
+function live(text, look) {
+  $("live").textContent = text;
+  $("live").className = `pill dot ${look}`;
+}
+
+// --- health ---------------------------------------------------------------------------------
+
+const LOOKS = { healthy: "good", off: "good", unhealthy: "bad" };
+
+function service(name, check) {
+  return element("span", {
+    className: `dot ${LOOKS[check.status] ?? "warn"}`, title: check.message,
+    textContent: `${words(name)}: ${check.status}`,
+  });
+}
+
+async function health() {
+  let told = null;
+  try {
+    told = await (await fetch("/api/system/health")).json();
+  } catch {
+    told = null;
+  }
+  if (!told?.services) {
+    $("health").replaceChildren(service("server", { status: "unhealthy", message: "it does not answer" }));
+    return;
+  }
+  const { ai, ...others } = told.services;
+  const models = ai?.details ?? {};
+  $("health").replaceChildren(...Object.entries({ ...others, ...models }).map(
+    ([name, check]) => service(name, check)));
+  $("stages").replaceChildren(...(told.stages ?? []).map((stage) => element("span", {
+    textContent: `${stage.stage}: ${stage.pending + stage.processing
+      ? `${stage.pending} waiting, ${stage.processing} in hand` : "nothing waits"}`,
+  })));
+}
+
+$("older").addEventListener("click", () => load(older));
+$("filters").addEventListener("change", () => load());
+$("filters").addEventListener("submit", (event) => event.preventDefault());
+connect();
+health();
+setInterval(() => document.hidden || health(), 5000);
