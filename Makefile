@@ -28,6 +28,7 @@ help: ## Show this list
 	@echo "  run takes PORT=8000 STATE=folder DEMO=0|1 CAMERAS=folder"
 
 install: $(STAMP) ## Make .venv with everything in requirements.lock (does nothing when up to date)
+	@echo "$(VENV) is up to date"
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found:" \

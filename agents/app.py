@@ -20,12 +20,13 @@ from agents.batch import TICK_SECONDS, Batch
 from agents.cameras import LogCameraDirectory
 from agents.detect import Detect
 from agents.faust_app import make_app
+from agents.finder import WatchOptions
 from agents.intake import IntakeRules
 from agents.monitor import Monitor, MonitorSettings
 from agents.project import Project
 from agents.refine import Refine
 from agents.services import ServiceWatch
-from agents.watch import Watch, WatchOptions
+from agents.watch import Watch
 from domain.batching import BatchPolicy
 from domain.errors import HsiError, ServiceUnavailableError
 from domain.outcomes import Done

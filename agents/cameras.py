@@ -6,6 +6,7 @@ import logging
 from domain.errors import ServiceUnavailableError
 from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
 from domain.risk import CameraView
+from runtime.service import unless_stopped
 from streams.envelope import START, Position
 from streams.log import EventLog
 
@@ -40,14 +41,13 @@ class LogCameraDirectory:
         """Follow the stream until `stop` is set."""
         while not stop.is_set():
             try:
-                envelopes = await self._log.follow(
-                    self._cursors, count=READ_RUN, block_ms=BLOCK_MS
-                )
+                following = self._log.follow(self._cursors, count=READ_RUN, block_ms=BLOCK_MS)
+                envelopes = await unless_stopped(stop, following)
             except ServiceUnavailableError as error:
                 logger.warning("the camera directory waits for Redis: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            for envelope in envelopes:
+            for envelope in envelopes or ():
                 self.apply(envelope.event)
                 self._cursors[envelope.stream, envelope.partition] = envelope.position
 

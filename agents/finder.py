@@ -127,7 +127,8 @@ class Finder:
     def _changes(self) -> AsyncGenerator[set[FileChange], None]:
         return awatch(
             self._base,
-            watch_filter=self._is_wanted,
+            # Filtered in _offer: what a filter of theirs drops would not come back as a tick.
+            watch_filter=None,
             step=_STEP_MS,
             debounce=_DEBOUNCE_MS,
             stop_event=self._stopping,
@@ -138,18 +139,17 @@ class Finder:
             ignore_permission_denied=True,
         )
 
-    def _is_wanted(self, change: Change, path: str) -> bool:
-        below = path[len(self._base) + 1 :]
-        return (
-            change is not Change.deleted
-            and bool(below)
-            and not any(map(is_passing, below.split("/")))
-        )
+    def _is_wanted(self, change: Change, below: str) -> bool:
+        if change is Change.deleted or not below:
+            return False
+        return not any(map(is_passing, below.split("/")))
 
     def _offer(self, changes: set[FileChange]) -> None:
         # Names tell the time more often than not, and a set has no order of its own.
         for path, change in sorted((path, change) for change, path in changes):
             below = path[len(self._base) + 1 :]
+            if not self._is_wanted(change, below):
+                continue
             if not self._taker.offer(below, is_new=change is Change.added):
                 self.want_scan("")
 

@@ -1,8 +1,9 @@
 """Tails the log without a group and offers each envelope to every connection of its channel.
 
-One task reads; each message is serialised once. A client that resumes is fed from the log by its
-own task until it has reached the tail, and joins the others in the same step of the event loop, so
-nothing is missed and nothing comes twice.
+One task reads; each message is serialised once. A client that resumes, or whose outbox is full, is
+fed from the log by its own task, as fast as it reads, until it has reached the tail; it joins the
+others in the same step of the event loop, so nothing is missed and nothing comes twice. A burst
+thus cuts nobody, and a slow client costs a bounded outbox and delays nobody.
 """
 
 import asyncio
@@ -36,8 +37,12 @@ _encoder = msgspec.json.Encoder()
 class Listener(Protocol):
     """A connection as the broadcaster sees it."""
 
-    def offer(self, message: bytes) -> None:
-        """Take a message for sending; never blocks, a full outbox cuts the connection."""
+    def offer(self, message: bytes) -> bool:
+        """Take a message for sending; False when its outbox is full. Never blocks."""
+        ...
+
+    def fall_behind(self, positions: dict[Key, Position]) -> None:
+        """Stop listening live and read everything behind `positions` from the log instead."""
         ...
 
 
@@ -50,6 +55,8 @@ class Metrics:
     """Envelopes that became a message (once, however many clients got it)."""
     delivered: int = 0
     replayed: int = 0
+    fell_behind: int = 0
+    """Times that a client's outbox was full, so that it went on from the log."""
     cut_slow: int = 0
 
 
@@ -71,16 +78,21 @@ class Channel:
 
     def take(self, envelope: Envelope) -> None:
         """Move the tail past `envelope` and offer its message to every listener."""
-        self.head[envelope.stream, envelope.partition] = envelope.position
+        key = (envelope.stream, envelope.partition)
+        before = self.head[key]
+        self.head[key] = envelope.position
         message = self.builder.build(envelope, self.cursor())
         if message is None:
             return
         data = _encoder.encode(message)
         self.metrics.messages += 1
-        # A listener that cuts itself leaves the set while we go through it.
+        # A listener that falls behind leaves the set while we go through it.
         for listener in tuple(self.listeners):
-            listener.offer(data)
-            self.metrics.delivered += 1
+            if listener.offer(data):
+                self.metrics.delivered += 1
+            else:
+                self.metrics.fell_behind += 1
+                listener.fall_behind({**self.head, key: before})
 
     def reached(self, positions: Mapping[Key, Position]) -> bool:
         """Tell whether the tail stands at or behind every one of `positions`."""
@@ -134,6 +146,8 @@ class Broadcaster:
                 await self._take(envelopes)
 
     async def _take(self, envelopes: list[Envelope]) -> None:
+        # Redis answers stream by stream; clients are told in the order of time.
+        envelopes.sort(key=lambda each: (each.position, each.stream, each.partition))
         for envelope in envelopes:
             self._channel_of[envelope.stream].take(envelope)
             if self._hear is not None:

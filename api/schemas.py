@@ -340,6 +340,7 @@ class WebSocketStats(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     delivered: int
     replayed: int
+    fell_behind: int
     cut_slow: int
 
 

@@ -35,6 +35,8 @@ RETRY_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 """How long requests in hand may take once the process is asked to stop."""
 POOL_SIZE = 8
+POOL_WAIT_SECONDS = 3.0
+"""A client that waits longer for PostgreSQL is better told to come back."""
 PRIMED_SAMPLES = 5000
 
 
@@ -121,7 +123,9 @@ async def _open_patiently(
                     logger.warning("the API waits: %s", error)
                 reason[0] = str(error)
             if waiting is None:
-                app = create_starting_app(settings.app_version, lambda: reason[0])
+                app = create_starting_app(
+                    settings.app_name, settings.app_version, lambda: reason[0]
+                )
                 waiting = await _serve(app, listener)
             try:
                 async with asyncio.timeout(RETRY_SECONDS):
@@ -143,7 +147,9 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
             settings.redis_url, password=password, partitions=settings.stream_partitions
         )
         opened.push_async_callback(log.close)
-        pool = await open_pool(settings.database_dsn, name="api", max_size=POOL_SIZE)
+        pool = await open_pool(
+            settings.database_dsn, name="api", max_size=POOL_SIZE, wait_seconds=POOL_WAIT_SECONDS
+        )
         opened.push_async_callback(pool.close)
         services = _services(settings, log, Queries(pool))
         await services.queries.ping()

@@ -1,5 +1,6 @@
 """What the port answers while a service that the API needs cannot be reached yet."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -8,11 +9,12 @@ from aiohttp import web
 
 from api.middleware import common_headers, errors_to_problems, request_id_and_log
 from api.problems import ProblemError
-from api.schemas import AliveAnswer, ReadyAnswer, ServiceHealth
+from api.schemas import AliveAnswer, HealthAnswer, ReadyAnswer, ServiceHealth
 
 
-def create_starting_app(version: str, reason: Callable[[], str]) -> web.Application:
+def create_starting_app(name: str, version: str, reason: Callable[[], str]) -> web.Application:
     """Build an application that is alive, not ready, and says why."""
+    began = time.monotonic()
 
     async def alive(_: web.Request) -> web.Response:
         return _json(AliveAnswer(status="alive", version=version), 200)
@@ -22,6 +24,19 @@ def create_starting_app(version: str, reason: Callable[[], str]) -> web.Applicat
             ready=False,
             status="not_ready",
             services={"start": ServiceHealth(status="unhealthy", message=reason())},
+            timestamp=datetime.now(UTC),
+        )
+        return _json(body, 503)
+
+    async def unhealthy(_: web.Request) -> web.Response:
+        body = HealthAnswer(
+            status="unhealthy",
+            services={"start": ServiceHealth(status="unhealthy", message=reason())},
+            stages=[],
+            projections=[],
+            app_name=name,
+            version=version,
+            uptime_seconds=round(time.monotonic() - began, 3),
             timestamp=datetime.now(UTC),
         )
         return _json(body, 503)
@@ -36,7 +51,7 @@ def create_starting_app(version: str, reason: Callable[[], str]) -> web.Applicat
     app.router.add_get("/health", alive)
     app.router.add_get("/ready", not_ready)
     app.router.add_get("/api/system/health/ready", not_ready)
-    app.router.add_get("/api/system/health", not_ready)
+    app.router.add_get("/api/system/health", unhealthy)
     app.router.add_route("*", "/{tail:.*}", starting)
     return app
 

@@ -124,6 +124,7 @@ async def stats(request: web.Request) -> web.Response:
                 messages=channel.metrics.messages,
                 delivered=channel.metrics.delivered,
                 replayed=channel.metrics.replayed,
+                fell_behind=channel.metrics.fell_behind,
                 cut_slow=channel.metrics.cut_slow,
             )
             for name, channel in services.broadcaster.channels.items()

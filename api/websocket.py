@@ -34,7 +34,7 @@ class Limits:
     idle_seconds: float = 300.0
     """A client that sends nothing for so long is closed; a ping is enough to stay."""
     stall_seconds: float = 30.0
-    """How long a client that resumes may stop reading."""
+    """How long a client that is behind may stop reading before it is cut."""
 
 
 class _FromClient(msgspec.Struct):
@@ -61,12 +61,18 @@ class Connection:
         """Set by the writer whenever at least half of the outbox is free."""
         self._feeder: asyncio.Task[None] | None = None
 
-    def offer(self, message: bytes) -> None:
-        """Take a message for sending; a client that has not read what came before is cut."""
+    def offer(self, message: bytes) -> bool:
+        """Take a message for sending; False when the client has not read what came before."""
         try:
             self._outbox.put_nowait(message)
         except asyncio.QueueFull:
-            self._cut_slow()
+            return False
+        return True
+
+    def fall_behind(self, positions: dict[Key, Position]) -> None:
+        """Go on from the log behind `positions`, as fast as the client reads."""
+        self._channel.listeners.discard(self)
+        self._feeder = self._start(self._feed(positions, tell=False), "websocket-feeder")
 
     def _cut_slow(self) -> None:
         if not self._ending.done():
@@ -83,7 +89,8 @@ class Connection:
             self._ending.set_result((code, reason))
 
     def _say(self, message: msgspec.Struct) -> None:
-        self.offer(_encoder.encode(message))
+        if not self.offer(_encoder.encode(message)):
+            self._cut_slow()
 
     # --- the life of a connection -----------------------------------------------------------
 
@@ -213,7 +220,7 @@ class Connection:
         channel.listeners.discard(self)
         if hello:
             self._hello(text, resumed=True)
-        self._feeder = self._start(self._feed(positions), "websocket-feeder")
+        self._feeder = self._start(self._feed(positions, tell=True), "websocket-feeder")
         return True
 
     async def _stop_feeding(self) -> None:
@@ -221,8 +228,11 @@ class Connection:
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
 
-    async def _feed(self, positions: dict[Key, Position]) -> None:
-        """Put everything behind `positions` into the outbox, as fast as the client reads."""
+    async def _feed(self, positions: dict[Key, Position], *, tell: bool) -> None:
+        """Put everything behind `positions` into the outbox, as fast as the client reads.
+
+        With `tell` a last message says that what follows is live.
+        """
         count = 0
         try:
             async with aclosing(
@@ -237,7 +247,8 @@ class Connection:
         except TimeoutError:
             self._cut_slow()
         else:
-            self._say(Resumed(count=count, cursor=self._channel.cursor()))
+            if tell:
+                self._say(Resumed(count=count, cursor=self._channel.cursor()))
 
     async def _wait_for_room(self) -> None:
         """Leave half of the outbox to what comes live; raises TimeoutError on a stalled client."""

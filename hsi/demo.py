@@ -6,7 +6,6 @@ demo never deletes a picture, since pictures are evidence; it ends by itself whe
 more than a bound instead.
 """
 
-import io
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from typing import Annotated, Final
 
 import typer
 from PIL import Image
+
+from inference.jpeg import take_apart
 
 PICTURES: Final = Path(__file__).resolve().parent / "demo_pictures"
 FOLDERS: Final = {"yard": "Demo Yard", "porch": "Demo Porch"}
@@ -48,12 +49,15 @@ def demo(
     ],
     visits: Annotated[int, typer.Option(min=0, help="End after so many; 0: never.")] = 0,
     pause: Annotated[float, typer.Option(min=0.0, help="Seconds between two visits.")] = 45.0,
-    interval: Annotated[float, typer.Option(min=0.0, help="Seconds between pictures.")] = 1.5,
+    interval: Annotated[float, typer.Option(min=0.01, help="Seconds between pictures.")] = 1.5,
     most_megabytes: Annotated[
         int, typer.Option(min=1, help="End once the demo's two folders hold more than this.")
     ] = 1000,
 ) -> None:
-    """Play real pictures into two camera folders, as cameras would upload them."""
+    """Play real pictures into two camera folders, as cameras would upload them.
+
+    Example: `hsi demo ./cameras --visits 1`
+    """
     try:
         play(cameras_folder, Pace(interval, pause, visits, most_megabytes), typer.echo)
     except KeyboardInterrupt:
@@ -105,11 +109,7 @@ def _stamped(picture: Path, taken: datetime) -> bytes:
     details[_DATE_TIME_ORIGINAL] = f"{taken:%Y:%m:%d %H:%M:%S}"
     details[_SUBSECONDS_ORIGINAL] = f"{taken.microsecond:06}"
     details[_OFFSET_TIME_ORIGINAL] = "+00:00"
-    out = io.BytesIO()
-    with Image.open(picture) as image:
-        # The tables of the original: storing it again costs no visible quality.
-        image.save(out, "JPEG", quality="keep", exif=exif)
-    return out.getvalue()
+    return take_apart(picture.read_bytes()).with_exif(exif.tobytes())
 
 
 def _megabytes(cameras_folder: Path) -> float:

@@ -101,7 +101,14 @@ class Keeper:
         self.ready.clear()
         if self.role.ready_file is not None:
             self.role.ready_file.unlink(missing_ok=True)
-        command = Command(argv=self.role.argv, log=self.role.log, env=self.role.env)
+        command = Command(
+            argv=self.role.argv,
+            log=self.role.log,
+            env=self.role.env,
+            # Without the supervisor its servers are gone, so there is nothing to drain into; a
+            # crash is what every role survives.
+            death_signal=signal.SIGKILL,
+        )
         try:
             self._child = spawn(command)
         except ChildError as error:

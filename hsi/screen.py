@@ -1,11 +1,12 @@
 """What `hsi up` shows: a live table on a terminal, plain lines anywhere else."""
 
+import io
 import os
 import sys
 from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -33,13 +34,50 @@ class Screen(Protocol):
         """Leave the terminal as it was."""
 
 
+class Forgiving(io.RawIOBase):
+    """A descriptor whose reader may go away, like `hsi up | head` or a closed terminal.
+
+    The product goes on without a reader; only an orderly stop ends it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        """Say yes, whoever reads."""
+        return True
+
+    def isatty(self) -> bool:
+        """Say whether a terminal reads."""
+        return os.isatty(self._descriptor)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - any buffer
+        """Write what somebody still reads; from the first failure on, to nobody."""
+        try:
+            return os.write(self._descriptor, data)
+        except OSError:
+            nobody = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nobody, self._descriptor)
+            os.close(nobody)
+            return memoryview(data).nbytes
+
+
 def open_screen() -> Screen:
     """Return the screen that fits where standard output goes."""
-    return LiveScreen() if sys.stdout.isatty() else PlainScreen()
+    raw = Forgiving(sys.stdout.fileno())
+    out = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+    return LiveScreen(Console(file=out, highlight=False)) if raw.isatty() else PlainScreen(out)
 
 
 class PlainScreen:
-    """Lines with the time of day; a reader that went away is no reason to stop."""
+    """Lines with the time of day."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
 
     def say(self, text: str, *, style: str = "") -> None:
         """Print the text."""
@@ -60,18 +98,15 @@ class PlainScreen:
         """Nothing to put back."""
 
     def _print(self, text: str) -> None:
-        try:
-            print(text, flush=True)
-        except (BrokenPipeError, ValueError):
-            # Like `hsi up | head`: go on without a reader, and keep Python from failing at exit.
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as we do
+        self._out.write(text + "\n")
+        self._out.flush()
 
 
 class LiveScreen:
     """A table of the latest happenings below everything that was said."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._latest: deque[Happening] = deque(maxlen=max(4, min(18, self._console.height - 8)))
         self._counts: Counter[str] = Counter()
         self._live: Live | None = None

@@ -5,6 +5,7 @@ may be fewer boxes above BOX_FLOOR than an adapter with the model in its hands w
 """
 
 import asyncio
+import io
 from typing import Annotated, TypeVar
 
 import aiohttp
@@ -106,7 +107,8 @@ class HttpDetector:
         # A file name may hold bytes that no header can carry; nobody interprets it.
         name = picture.name.encode("ascii", "replace").decode()
         form = aiohttp.FormData()
-        form.add_field("file", content, filename=name, content_type=media_type)
+        file = io.BytesIO(content)
+        form.add_field("file", file, filename=name, content_type=media_type)
         status, body = await self._request("POST", url, self._timeout, form)
         if status != 200:
             raise self._refusal(picture, status, body)

@@ -28,8 +28,8 @@ MAX_PIXELS = 64_000_000
 """More would take 192 MB decoded; a 100-megapixel file of a few kB must not stop a camera."""
 TARGET_SIDE = 640
 """The largest square that a detector looks at."""
-FORMATS = ("JPEG", "MPO", "PNG")
-"""What cameras write; MPO is a JPEG with a preview behind it."""
+FORMATS = ("JPEG", "PNG")
+"""What cameras write. Pillow reports a JPEG with a preview behind it as MPO."""
 
 Pixels = NDArray[np.uint8]
 
@@ -159,7 +159,7 @@ def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; a broken EXIF block is no reason to lose a picture."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except (*_BROKEN, UserWarning):
+    except _BROKEN:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

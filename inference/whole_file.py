@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from domain.exif import ExifTime, exif_time
+from inference.jpeg import SCAN, CutError, take_apart
 from inference.pictures import MAX_PICTURE_BYTES, OpenFile
 from inference.video import MAX_VIDEO_BYTES, Structure, structure_of
 
@@ -24,8 +25,6 @@ MAX_SCANS: Final = 100
 """A progressive JPEG needs about ten; thousands are made to keep a decoder busy."""
 
 _JPEG_START: Final = b"\xff\xd8\xff"
-_JPEG_SCAN: Final = b"\xff\xda"
-_JPEG_END: Final = b"\xff\xd9"
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"IEND\xae\x42\x60\x82"
 _CHUNK: Final = 1024 * 1024
@@ -77,6 +76,8 @@ class Unfit:
 
 Finding = Still | Video | Unfit
 
+_CUT: Final = Unfit("truncated", "the picture ends before its end marker")
+
 
 def check(file: OpenFile, *, settled: bool) -> Finding:
     """Find out what a file is; `settled` says that nobody has written to it for a while."""
@@ -100,59 +101,51 @@ def _picture(file: OpenFile, head: bytes) -> Finding:
             "too_large", f"{file.size_bytes} bytes; a picture may have {MAX_PICTURE_BYTES}"
         )
     data = head + file.stream.read(MAX_PICTURE_BYTES)
-    jpeg = head.startswith(_JPEG_START)
-    end = _end_of_jpeg(data) if jpeg else data.rfind(_PNG_END)
-    if end < 0:
-        return Unfit("truncated", "the picture ends before its end marker")
     try:
-        return _decoded(data, jpeg=jpeg)
+        if head.startswith(_JPEG_START):
+            return _jpeg(data)
+        if _PNG_END not in data:
+            return _CUT
+        # The classes themselves, since Image.open would try every format it knows, and only
+        # warns about the pixels that a picture claims.
+        with PngImageFile(io.BytesIO(data)) as image:
+            return _decoded(image, data, image.info.get("exif"))
+    except CutError:
+        return _CUT
     except DECODER_ERRORS as error:
         return Unfit("broken", f"the picture does not decode to its end: {error}")
 
 
-def _end_of_jpeg(data: bytes) -> int:
-    """Return where the end marker of the picture itself stands, below zero if it is not there.
-
-    The thumbnail inside an EXIF block has an end marker too, and a file that was given its full
-    size in advance is zeros from where the upload stands: both look whole to a decoder.
-    """
-    at = 2
-    while data[at : at + 2] != _JPEG_SCAN:
-        if at + 4 > len(data) or data[at] != 0xFF:
-            return -1
-        if data[at + 1] == 0xFF:
-            at += 1
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        at += 2 + length
-    return data.find(_JPEG_END, at)
-
-
-def _decoded(data: bytes, *, jpeg: bool) -> Finding:
-    # The classes themselves, since Image.open would try every format it knows, and only warns
-    # about the pixels that a picture claims.
-    image: JpegImageFile | PngImageFile
-    image = JpegImageFile(io.BytesIO(data)) if jpeg else PngImageFile(io.BytesIO(data))
-    with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            return Unfit(
-                "too_large",
-                f"{width} x {height} are {width * height // 1_000_000} megapixels; "
-                f"a picture may have {MAX_PIXELS // 1_000_000}",
-            )
-        if jpeg and data.count(_JPEG_SCAN) > MAX_SCANS:
-            return Unfit("unsupported", f"a JPEG of more than {MAX_SCANS} scans")
-        block = image.info.get("exif")
+def _jpeg(data: bytes) -> Finding:
+    parts = take_apart(data)
+    if not parts.is_complete:
+        return _CUT
+    if parts.scans.count(SCAN) > MAX_SCANS:
+        return Unfit("unsupported", f"a JPEG of more than {MAX_SCANS} scans")
+    with JpegImageFile(io.BytesIO(parts.without_exif())) as image:
         # An eighth of the size still reads the data to its end, at a fraction of the cost.
-        image.draft("L", (max(1, width // 8), max(1, height // 8)))
-        image.load()
+        return _decoded(image, data, parts.exif, shrink=8)
+
+
+def _decoded(
+    image: JpegImageFile | PngImageFile, data: bytes, exif: object, *, shrink: int = 1
+) -> Finding:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        return Unfit(
+            "too_large",
+            f"{width} x {height} are {width * height // 1_000_000} megapixels; "
+            f"a picture may have {MAX_PIXELS // 1_000_000}",
+        )
+    if shrink > 1:
+        image.draft("L", (max(1, width // shrink), max(1, height // shrink)))
+    image.load()
     return Still(
         sha256=sha256(data).hexdigest(),
         size_bytes=len(data),
         width=width,
         height=height,
-        exif=exif_time(block) if isinstance(block, bytes) else None,
+        exif=exif_time(exif) if isinstance(exif, bytes) else None,
     )
 
 

@@ -71,8 +71,7 @@ CREATE TABLE files (
     -- can come out of two files (the same bytes again after DEDUPE_TTL_SECONDS).
     picture_ids      text[]      NOT NULL DEFAULT '{}'
 );
-CREATE INDEX files_newest ON files (received_at DESC, file_id DESC);
-CREATE INDEX files_camera ON files (camera_id, received_at DESC);
+CREATE INDEX files_camera ON files (camera_id);
 CREATE INDEX files_duplicate_of ON files (duplicate_of) WHERE duplicate_of IS NOT NULL;
 
 -- fillfactor: a picture's row is updated as it goes its way; free room keeps that in its page.

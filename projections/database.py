@@ -41,12 +41,18 @@ def shown_url(database_url: str) -> str:
 
 
 async def open_pool(
-    database_url: str, *, name: str, max_size: int = 4, rebuildable: bool = False
+    database_url: str,
+    *,
+    name: str,
+    max_size: int = 4,
+    rebuildable: bool = False,
+    wait_seconds: float = 10.0,
 ) -> Pool:
     """Return an open pool; connections are made when needed, so the server may still be away.
 
     `rebuildable` says that everything written through it can be written again: commits then do
-    not wait for the disk (rows and checkpoints are lost together, or not at all).
+    not wait for the disk (rows and checkpoints are lost together, or not at all). Who asks for a
+    connection waits at most `wait_seconds` for one.
     """
     options = "-c timezone=UTC" + (" -c synchronous_commit=off" if rebuildable else "")
     pool: Pool = AsyncConnectionPool(
@@ -56,7 +62,7 @@ async def open_pool(
         min_size=0,
         max_size=max_size,
         name=name,
-        timeout=10.0,
+        timeout=wait_seconds,
         reconnect_timeout=10.0,
         check=AsyncConnectionPool.check_connection,
         open=False,

@@ -65,6 +65,8 @@ class Projector:
         self._count = max(1, batch // log.partitions)
         self._checkpoints = Checkpoints.of(read_model, log.incarnation)
         self._cursors: Cursors | None = None
+        self._ahead: asyncio.Task[list[Envelope]] | None = None
+        """The next run being read while PostgreSQL writes this one; only while catching up."""
 
     @property
     def name(self) -> str:
@@ -80,12 +82,15 @@ class Projector:
         at (3) has written nothing and reads again from where the winner got to.
         """
         if self._cursors is None:
+            await self._drop_ahead()
             self._cursors = await self._load()
         cursors = self._cursors
-        envelopes = await self._event_log.follow(cursors, count=self._count, block_ms=block_ms)
+        envelopes = await self._next_run(cursors, block_ms)
         if not envelopes:
             return 0
         ends = ends_of(envelopes)
+        if len(envelopes) >= self._count:
+            self._ahead = asyncio.create_task(self._read(cursors | ends, 0))
         self._cursors = None  # unknown until the commit is known to have worked
         try:
             await self._commit(cursors, ends, envelopes)
@@ -95,11 +100,33 @@ class Projector:
         self._cursors = cursors | ends
         return len(envelopes)
 
+    async def _next_run(self, cursors: Cursors, block_ms: int) -> list[Envelope]:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and (envelopes := await ahead):
+            return envelopes
+        return await self._read(cursors, block_ms)
+
+    async def _read(self, cursors: Cursors, block_ms: int) -> list[Envelope]:
+        return await self._event_log.follow(cursors, count=self._count, block_ms=block_ms)
+
+    async def _drop_ahead(self) -> None:
+        """Forget what was read behind a checkpoint that did not move as expected."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Apply the log until `stop` is set; waits out PostgreSQL and Redis being away.
 
         Raises ForeignCheckpointError when the log is not the one the read model was filled from.
         """
+        try:
+            await self._run(stop)
+        finally:
+            await self._drop_ahead()
+
+    async def _run(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         wait = FIRST_WAIT_SECONDS
         while not stop.is_set():

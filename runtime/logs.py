@@ -50,6 +50,7 @@ def configure_logs(settings: Settings, role: str) -> None:
         handlers, (JsonFormatter(role, masker), PeopleFormatter(role, masker)), strict=True
     ):
         handler.setFormatter(formatter)
+        handler.addFilter(_is_ours)
         handler.addFilter(_add_correlation_id)
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -63,6 +64,11 @@ def configure_logs(settings: Settings, role: str) -> None:
     logging.captureWarnings(True)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    # mode tells each step of a service's life under the name of the module of its class, ours too.
+    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
 
 
 def _add_correlation_id(record: logging.LogRecord) -> bool:

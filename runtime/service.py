@@ -6,9 +6,12 @@ is stopping, waits until its work in hand is done, under one deadline, and only 
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from mode import Service
+
+Result = TypeVar("Result")
 
 
 class Deadline:
@@ -47,3 +50,19 @@ class DrainingService(Service):
                 self.label,
                 self.drain_seconds,
             )
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """Await `work`, or drop it and return None as soon as `stop` is set.
+
+    For waits that have taken nothing yet, like a blocking read without a consumer group.
+    """
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for waited in (task, stopped):
+            waited.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)

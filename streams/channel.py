@@ -151,8 +151,9 @@ class StreamChannel(DrainingService):
         for owner in self.owners:
             await owner.release()
 
-    async def on_shutdown(self) -> None:
-        """Let the heartbeats end: what is still in hand is for others to claim."""
+    async def on_stop(self) -> None:
+        """Drain, then end the heartbeats: what is still in hand is for others to claim."""
+        await super().on_stop()
         self._drained.set()
 
     async def watch(self, stop: asyncio.Event) -> None:

@@ -49,11 +49,14 @@ async def redis_errors() -> AsyncIterator[None]:
     """Turn what the driver raises into errors whose class says what to do."""
     try:
         yield
-    except AuthenticationError as error:
-        raise ServiceUnavailableError(
-            "redis", f"Redis refuses the login ({error}); check REDIS_URL and REDIS_PASSWORD"
-        ) from error
     except _AWAY as error:
+        # What fails while the driver connects comes wrapped in its ConnectionError.
+        if isinstance(error, AuthenticationError) or isinstance(
+            error.__cause__, AuthenticationError
+        ):
+            raise ServiceUnavailableError(
+                "redis", f"Redis refuses the login ({error}); check REDIS_URL and REDIS_PASSWORD"
+            ) from error
         raise ServiceUnavailableError("redis", f"Redis does not answer: {error}") from error
     except OutOfMemoryError as error:
         raise ServiceUnavailableError(

@@ -70,6 +70,7 @@ async def test_an_opinion_is_whole_and_names_its_maker(server: Server) -> None:
     assert msgspec.json.encode(opinion.raw_text)
 
 
+@pytest.mark.parametrize("server", ["fake-completion", "real-chat"], indirect=True)
 async def test_questions_may_be_asked_side_by_side(server: Server) -> None:
     model = server.client()
     opinions = await asyncio.gather(*(model.assess(question(dwell=d)) for d in (1, 31)))

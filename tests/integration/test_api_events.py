@@ -36,8 +36,8 @@ async def test_an_event_with_its_chain_back_to_the_file(api: Served) -> None:
     api.picture(told)
     parts = [event, *event["detections"], *event["pictures"], *event["files"]]
     links = {link for part in parts for link in part["links"].values()}
-    assert len(links) >= 9
-    for link in links - {"/api/cameras/front/snapshot"}:
+    assert len(links) >= 8
+    for link in links:
         async with api.client.get(link) as response:
             assert response.status == 200, link
     linked = await api.json(f"/api/events/{told.event_id}/detections")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from aiohttp import BodyPartReader, web
 
@@ -10,6 +11,7 @@ from domain.errors import PermanentError
 from inference.images import decode
 from inference.ports import Detected, Detector, Picture
 
+AnyDetector = TypeVar("AnyDetector", bound=Detector)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -19,15 +21,24 @@ async def serve(detect: Handler, health: Handler) -> AsyncIterator[str]:
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/detect", detect)
     app.router.add_get("/health", health)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
         yield f"http://{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def using(detector: AnyDetector) -> AsyncIterator[AnyDetector]:
+    """Close the detector at the end of the block, whatever happens in it."""
+    try:
+        yield detector
+    finally:
+        await detector.close()
 
 
 def handlers(detector: Detector) -> tuple[Handler, Handler]:

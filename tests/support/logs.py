@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from agents.app import make_app
+from agents.faust_app import make_app
 from domain.batching import BatchPolicy
 from domain.events import Box, Event, FileRejected, ImageReceived, ObjectsDetected
 from domain.ids import follow_up_id
@@ -169,6 +169,8 @@ class Stage:
     async def stop(self) -> None:
         await self.channel.stop()
         await self.app.stop()
+        # faust makes its Kafka consumer's thread, which never starts, and leaves its loop open.
+        self.app.consumer._thread.thread_loop.close()
 
     async def __aenter__(self) -> "Stage":
         await self.start()

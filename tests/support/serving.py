@@ -50,14 +50,18 @@ from streams.envelope import NewEvent, Position
 from streams.log import EventLog
 
 BEGIN = datetime(2025, 12, 30, 12, tzinfo=UTC)
-FACTS = BatchFacts(
-    objects=(ObjectFact(label="person", most_at_once=1, pictures=1, best_score=0.93),),
-    picture_count=1,
-    dwell_seconds=0.0,
-    local_time="2025-12-30 12:00 Tuesday",
-    part_of_day="day",
-    baseline=Baseline(),
-)
+
+
+def facts(label: str) -> BatchFacts:
+    """Return what the rules were told about a batch with one object."""
+    return BatchFacts(
+        objects=(ObjectFact(label=label, most_at_once=1, pictures=1, best_score=0.93),),
+        picture_count=1,
+        dwell_seconds=0.0,
+        local_time="2025-12-30 12:00 Tuesday",
+        part_of_day="day",
+        baseline=Baseline(),
+    )
 
 
 @dataclass(frozen=True)
@@ -133,13 +137,13 @@ def story(
             reason="idle",
             baseline=Baseline(),
         ),
-        assessment(camera, number, score=score, level=level),
+        assessment(camera, number, score=score, level=level, label=label),
     )
     return Story(camera, file_id, picture_id, batch_id, event_id, events)
 
 
 def assessment(
-    camera: str, number: int, *, score: int = 45, level: str = "medium"
+    camera: str, number: int, *, score: int = 45, level: str = "medium", label: str = "person"
 ) -> RiskAssessed:
     """Return the rules' assessment of picture `number`."""
     at = BEGIN + timedelta(minutes=number)
@@ -159,7 +163,7 @@ def assessment(
         summary=f"A person at {camera}, picture {number}",
         reasoning="One person by day",
         rules_version="1",
-        facts=FACTS,
+        facts=facts(label),
         picture_ids=(picture_id,),
         close_reason="idle",
     )
@@ -282,7 +286,7 @@ async def served(
     async with AsyncExitStack() as stack:
         log = await EventLog.open(valkey_url)
         stack.push_async_callback(log.close)
-        pool = await open_pool(database_url, name="test", max_size=6)
+        pool = await open_pool(database_url, name="test", max_size=6, wait_seconds=1.0)
         stack.push_async_callback(pool.close)
         gpu = GpuHistory(minutes=60, interval_seconds=5)
         services = ApiServices(

@@ -2,7 +2,7 @@
 
 The server is the binary of the Python package nvidia-pytriton, with the Python backend; the model
 repository is the product's own `triton_models/`. In place of RT-DETRv2's weights, which no package
-ships, stands a stand-in with the same inputs and outputs that runs the fall-back detector's network.
+ships, stands a graph with the same inputs and outputs around the fall-back detector's network.
 
 Server and its Python environment are fetched once a machine into a folder outside the repository.
 """
@@ -26,7 +26,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, compose, helper, numpy_helper
-
 from support.models import cache_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "triton_models"
@@ -104,10 +103,12 @@ class TritonServer:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
-            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                with urllib.request.urlopen(url, timeout=1):
-                    return
-            time.sleep(0.05)
+            try:
+                urllib.request.urlopen(url, timeout=1).close()
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.05)
+            else:
+                return
         tail = self.log.read_text(errors="replace")[-3000:]
         self.stop(signal.SIGKILL)
         pytest.fail(f"tritonserver did not become ready: {tail}")
@@ -116,7 +117,7 @@ class TritonServer:
 @pytest.fixture(scope="session")
 def triton_server(ssdlite_dir: Path) -> Iterator[TritonServer]:
     """Run Triton with triton_models/ and the stand-in as rtdetrv2's weights."""
-    home = _installed()
+    home = installed()
     folder = Path(tempfile.mkdtemp(prefix="hsi-triton-"))
     repository = folder / "models"
     shutil.copytree(REPOSITORY, repository, ignore=shutil.ignore_patterns(".*", "*.onnx"))
@@ -132,7 +133,7 @@ def triton_server(ssdlite_dir: Path) -> Iterator[TritonServer]:
 
 
 def stand_in(ssdlite: Path) -> bytes:
-    """Return an ONNX file with the contract's inputs and outputs around the fall-back's network."""
+    """Return an ONNX file that keeps Triton's contract with the fall-back's network inside."""
     core = compose.add_prefix(onnx.load(ssdlite), "net/")
     constants = {
         "scale": np.array([1, 300 / 640, 300 / 640, 1], np.float32),
@@ -185,7 +186,7 @@ def stand_in(ssdlite: Path) -> bytes:
     return data
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """Return the folder of the server and its environment; fetch both the first time."""
     home = cache_folder() / "triton"
     home.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def png(size: tuple[int, int] = (64, 48), mode: str = "RGB") -> bytes:
 
 def mp4(path: Path, *, seconds: float, rate: int = 5) -> bytes:
     """Write a video with one shade of grey a frame, and return its bytes."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (160, 120))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (160, 120))
     for number in range(round(seconds * rate)):
         writer.write(np.full((120, 160, 3), number % 256, dtype=np.uint8))
     writer.release()
@@ -136,7 +136,7 @@ async def watched(
 ) -> AsyncIterator[Watched]:
     """Run a Watch over `folder`/cameras until the block ends; it must end without an error."""
     base = folder / "cameras"
-    base.mkdir(exist_ok=True)
+    base.mkdir(parents=True, exist_ok=True)
     store = PictureStore(base, folder / "frames")
     log = await EventLog.open(url)
     watch = Watch(log, store, cameras or Cameras(), rules=rules, options=options)
@@ -151,6 +151,18 @@ async def watched(
             await asyncio.wait_for(task, 10)
         finally:
             await log.close()
+
+
+async def eventually(
+    condition: Callable[[], bool] | Callable[[], Awaitable[bool]], *, seconds: float = 20.0
+) -> None:
+    """Ask again and again until it holds: for what only a file or a log line tells."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = condition()
+            if await answer if isinstance(answer, Awaitable) else answer:
+                return
+            await asyncio.sleep(0.01)
 
 
 def polling(options: WatchOptions = QUICK) -> WatchOptions:

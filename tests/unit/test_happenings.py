@@ -1,16 +1,16 @@
 """Events in words, and the two screens that show them."""
 
+import os
 from datetime import UTC, datetime
 from io import StringIO
 from zoneinfo import ZoneInfo
 
-import pytest
 from rich.console import Console
 
 from domain import events
 from domain.events import Box, Event
 from hsi.happenings import Happening, describe
-from hsi.screen import LINES_AT_ONCE, LiveScreen, PlainScreen
+from hsi.screen import LINES_AT_ONCE, Forgiving, LiveScreen, PlainScreen
 from streams.envelope import Envelope, Position
 
 WHEN = datetime(2026, 3, 1, 22, 30, 5, tzinfo=UTC)
@@ -102,10 +102,11 @@ def happening(number: int) -> Happening:
     return Happening("12:00:00", "front", "picture", f"file {number} [bold]not markup[/]")
 
 
-def test_plain_lines_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = PlainScreen()
+def test_plain_lines_are_bounded() -> None:
+    out = StringIO()
+    screen = PlainScreen(out)
     screen.show([happening(number) for number in range(LINES_AT_ONCE + 7)])
-    lines = capsys.readouterr().out.splitlines()
+    lines = out.getvalue().splitlines()
     assert len(lines) == LINES_AT_ONCE + 1
     assert "7 more lines left out" in lines[0]
     assert lines[-1].endswith(f"file {LINES_AT_ONCE + 6} [bold]not markup[/]")
@@ -123,3 +124,14 @@ def test_live_table_shows_the_latest_and_counts_all() -> None:
     assert "file 29 [bold]not markup[/]" in text
     assert "file 0 " not in text
     assert "30 pictures" in text
+
+
+def test_a_reader_that_goes_away_stops_nothing() -> None:
+    reader, writer = os.pipe()
+    raw = Forgiving(writer)
+    assert raw.write(b"read") == 4
+    os.close(reader)
+    assert raw.write(b"nobody reads this") == 17
+    assert raw.write(b"nor this") == 8
+    assert os.path.samestat(os.fstat(writer), os.stat(os.devnull))
+    os.close(writer)

@@ -53,6 +53,14 @@ def test_a_record_is_one_json_line_with_its_fields(tmp_path: Path) -> None:
     assert line["time"].endswith("+00:00")
 
 
+def test_the_chatter_of_mode_is_left_out_but_not_its_warnings(tmp_path: Path) -> None:
+    path = tmp_path / "security.log"
+    configure_logs(settings_for(path), "detect")
+    logging.getLogger("streams.channel").info("[^StreamChannel]: Stopping...")
+    logging.getLogger("streams.channel").error("[^StreamChannel]: Crashed")
+    assert [line["level"] for line in lines(path)] == ["ERROR"]
+
+
 def test_exceptions_stay_in_their_line(tmp_path: Path) -> None:
     path = tmp_path / "security.log"
     configure_logs(settings_for(path), "api")
