@@ -1,4 +1,8 @@
-"""Composition root of the agents: settings → clients → adapters → channels → agents → run."""
+"""Composition root of the agents: settings → clients → adapters → channels → agents → run.
+
+Each role imports what it needs when it is put together, so that a process that only projects does
+not carry a detector's libraries in memory.
+"""
 
 import asyncio
 import json
@@ -15,25 +19,13 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agents.assess import Assess
-from agents.batch import TICK_SECONDS, Batch
 from agents.cameras import LogCameraDirectory
-from agents.detect import Detect
 from agents.faust_app import make_app
-from agents.finder import WatchOptions
-from agents.intake import IntakeRules
-from agents.monitor import Monitor, MonitorSettings
-from agents.project import Project
-from agents.refine import Refine
 from agents.services import ServiceWatch
-from agents.watch import Watch
 from domain.batching import BatchPolicy
 from domain.errors import HsiError, ServiceUnavailableError
 from domain.outcomes import Done
 from domain.risk import Bands
-from inference.detectors import DetectorOptions, open_detector
-from inference.gpu import open_gpu_probe
-from inference.llm import LlamaRiskModel, Timeouts
 from inference.pictures import PictureStore
 from runtime.settings import Settings
 from streams.channel import ChannelOptions, Handler, StreamChannel, each
@@ -98,6 +90,10 @@ class Roles:
 
 def add_watch(roles: Roles) -> None:
     """Camera folders → image.received."""
+    from agents.finder import WatchOptions
+    from agents.intake import IntakeRules
+    from agents.watch import Watch
+
     s = roles.settings
     rules = IntakeRules(
         dedupe_ttl_seconds=s.dedupe_ttl_seconds,
@@ -115,6 +111,9 @@ def add_watch(roles: Roles) -> None:
 
 def add_detect(roles: Roles) -> None:
     """image.received → objects.detected."""
+    from agents.detect import Detect
+    from inference.detectors import DetectorOptions, open_detector
+
     s = roles.settings
     options = DetectorOptions(
         models_dir=s.models_dir,
@@ -141,6 +140,8 @@ def add_detect(roles: Roles) -> None:
 
 def add_batch(roles: Roles) -> None:
     """objects.detected → batch.closed, batch.escalated; alone on each partition."""
+    from agents.batch import TICK_SECONDS, Batch
+
     s = roles.settings
     policy = BatchPolicy(
         window=timedelta(seconds=s.batch_window_seconds),
@@ -165,11 +166,16 @@ def add_batch(roles: Roles) -> None:
 
 def add_assess(roles: Roles) -> None:
     """batch.closed, batch.escalated → risk.assessed, by rules alone."""
+    from agents.assess import Assess
+
     roles.agent("assess", ChannelOptions(), each(Assess(roles.cameras, roles.zone, roles.bands)))
 
 
 def add_refine(roles: Roles) -> None:
     """risk.assessed → assessment.refined, by the language model."""
+    from agents.refine import Refine
+    from inference.llm import LlamaRiskModel, Timeouts
+
     s = roles.settings
     if s.nemotron_url is None:
         # Without a model nothing waits for one: the events stand by their rules alone.
@@ -190,6 +196,9 @@ def add_refine(roles: Roles) -> None:
 
 def add_monitor(roles: Roles) -> None:
     """GPU readings → gpu.sampled."""
+    from agents.monitor import Monitor, MonitorSettings
+    from inference.gpu import open_gpu_probe
+
     settings = MonitorSettings(socket.gethostname(), roles.settings.gpu_poll_interval_seconds)
     roles.sides["monitor"] = Monitor(roles.log, open_gpu_probe, settings).run
     roles.producers.add("monitor")
@@ -197,6 +206,8 @@ def add_monitor(roles: Roles) -> None:
 
 def add_project(roles: Roles) -> None:
     """All events → read models."""
+    from agents.project import Project
+
     dsn = roles.settings.database_dsn
     if dsn is None:
         raise HsiError("the role project needs DATABASE_URL")

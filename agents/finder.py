@@ -187,9 +187,11 @@ class Finder:
     async def scan(self) -> None:
         """Scan what is asked for, and everything from time to time; ends by cancellation."""
         pause = self._options.rescan_seconds
-        while True:
+        while not self._stopping.is_set():
+            # Not wait_for: on Python 3.11 it swallows a cancellation that comes with the event.
             try:
-                await asyncio.wait_for(self._scan_now.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._scan_now.wait()
             except TimeoutError:
                 self._wanted.add("")
             self._scan_now.clear()

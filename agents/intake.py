@@ -13,6 +13,7 @@ from typing import Final
 
 from domain import ids
 from domain.capture import CaptureTime, Clues, capture_time
+from domain.errors import TransientError
 from domain.events import (
     CameraRegistered,
     Event,
@@ -219,6 +220,10 @@ class Examiner:
                 return self._clip(at, found, clip)
         except BrokenVideoError as error:
             return Unfit("broken", str(error))
+        except TransientError:
+            # What was saved so far only makes a full disk fuller.
+            self._store.discard_frames(at.id(found.sha256))
+            raise
 
     def _clip(self, at: _File, found: Video, clip: Clip) -> Ready | Unfit:
         """Save the frames one by one, so that never more than one is held."""

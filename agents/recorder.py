@@ -58,7 +58,8 @@ class Patience:
     async def pause(self, seconds: float) -> None:
         """Wait, but not longer than until the stop."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
 
 
 class Recorder:

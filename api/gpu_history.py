@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from domain.events import GpuReading, GpuSampled
+from domain.events import SYSTEM, GpuReading, GpuSampled
 from projections.rows import GpuSampleRow, GpuSourceRow
 from streams.envelope import Envelope
 
@@ -42,7 +42,7 @@ class GpuHistory:
         for (at, host), gpus in sorted(samples.items(), key=lambda item: item[0]):
             self.add(
                 GpuSampled(
-                    camera_id="system",
+                    camera_id=SYSTEM,
                     host=host,
                     sampled_at=at,
                     source="nvml" if gpus else "none",

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TypeVar
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import ClientPayloadError, hdrs, web
 from msgspec import inspect as shapes
 
 from api.problems import ProblemError
@@ -53,7 +53,10 @@ async def parse_body(request: web.Request, wanted: type[T]) -> T:
     if request.content_type != "application/json":
         given = request.headers.get(hdrs.CONTENT_TYPE, "nothing")[:80]
         raise ProblemError("not_json_content", f"Content-Type is {given!r}; send application/json")
-    data = await request.read()
+    try:
+        data = await request.read()
+    except (web.RequestPayloadError, ClientPayloadError) as error:
+        raise ProblemError("bad_request", f"the body ended early: {error}") from error
     try:
         return msgspec.json.decode(data, type=wanted)
     except msgspec.ValidationError as error:

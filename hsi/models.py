@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from domain.errors import HsiError
 from inference import weights
@@ -48,13 +56,14 @@ def fetch(
     failed = False
     with _progress_bar(console) as bar:
         fetcher = Fetcher(
-            settings.models_dir, hub_url=settings.model_hub_url, report=_reporter(bar)
+            settings.models_dir, hub_url=settings.model_hub_url, report=_Reporter(bar)
         )
         for name in wanted:
             try:
                 fetched = asyncio.run(_fetch(fetcher, name, fallback=fallback))
             except HsiError as error:
-                bar.console.print(f"[bold red]not fetched[/] {error}", highlight=False)
+                reason = f"[bold red]not fetched[/] {escape(str(error))}"
+                bar.console.print(reason, highlight=False, soft_wrap=True)
                 failed = True
             else:
                 _tell(bar.console, fetched)
@@ -114,35 +123,34 @@ def _progress_bar(console: Console) -> Progress:
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        TextColumn("{task.fields[source]}"),
         console=console,
         transient=True,
     )
 
 
 class _Reporter:
-    """Shows one bar a model and source."""
+    """Says where a model comes from, and shows one bar for the source that is being tried."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._tasks: dict[tuple[str, str], int] = {}
+        self._source: tuple[str, str] | None = None
+        self._task: TaskID | None = None
 
     def __call__(self, step: FetchProgress) -> None:
-        key = (step.artefact.name, step.source)
-        if key not in self._tasks:
-            self._tasks[key] = self._bar.add_task(
-                step.artefact.name, total=step.total, source=f"from {step.source}"
-            )
-        self._bar.update(self._tasks[key], completed=step.done)  # type: ignore[arg-type]
-
-
-def _reporter(bar: Progress) -> _Reporter:
-    return _Reporter(bar)
+        name = step.artefact.name
+        if self._task is None or self._source != (name, step.source):
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            said = f"fetching {name} from {escape(step.source)}"
+            self._bar.console.print(said, highlight=False, soft_wrap=True)
+            self._source = (name, step.source)
+            self._task = self._bar.add_task(name, total=step.total)
+        self._bar.update(self._task, completed=step.done)
 
 
 def _tell(console: Console, fetched: Fetched) -> None:
     for problem in fetched.problems:
-        console.print(f"[yellow]passed over[/] {problem}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]passed over[/] {escape(problem)}", highlight=False, soft_wrap=True)
     manifest = fetched.manifest
     console.print(
         f"[green]ready[/] {fetched.artefact.title}, version {manifest.version}, "

@@ -104,8 +104,8 @@ class HttpDetector:
     async def _detect(self, picture: Picture, identity: ModelIdentity) -> Detected:
         url = f"{self._url}/detect"
         content, media_type = await asyncio.to_thread(upload, picture)
-        # A file name may hold bytes that no header can carry; nobody interprets it.
-        name = picture.name.encode("ascii", "replace").decode()
+        # A file name may hold what no header may carry; nobody interprets it there.
+        name = "".join(c if c.isascii() and c.isprintable() else "?" for c in picture.name)
         form = aiohttp.FormData()
         file = io.BytesIO(content)
         form.add_field("file", file, filename=name, content_type=media_type)

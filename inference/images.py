@@ -108,17 +108,14 @@ def stretch(rgb: Pixels, side: int) -> Pixels:
     return _resize(rgb, side, side)
 
 
-def letterbox(rgb: Pixels, side: int) -> tuple[Pixels, float]:
-    """Return the picture in the top left of a grey square, and its scale in that square.
-
-    The scale is how many pixels of the square one pixel of `rgb` takes.
-    """
+def letterbox(rgb: Pixels, side: int) -> Pixels:
+    """Return the picture in the top left of a grey square; its longer side fills the square's."""
     height, width = rgb.shape[:2]
     scale = side / max(width, height)
     inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
     square = np.full((side, side, 3), 127, np.uint8)
     square[:inner_height, :inner_width] = _resize(rgb, inner_width, inner_height)
-    return square, scale
+    return square
 
 
 def _resize(rgb: Pixels, width: int, height: int) -> Pixels:

@@ -49,7 +49,7 @@ class Options:
     def name(self) -> str:
         """Return what clients are told: fetched weights lie in `<name>/model.gguf`."""
         stem = self.model.stem
-        return self.model.resolve().parent.name if stem == "model" else stem
+        return self.model.absolute().parent.name if stem == "model" else stem
 
 
 class ChildError(Exception):

@@ -21,6 +21,7 @@ from domain.errors import PermanentError
 MAX_VIDEO_BYTES: Final = 2 * 1024 * 1024 * 1024
 _MOST_PIXELS: Final = 50_000_000
 _MOST_BOXES: Final = 100_000
+_LONGEST_SECONDS: Final = 86_400.0
 _SEEK_ABOVE_SECONDS: Final = 4.0
 _JPEG_QUALITY: Final = 90
 
@@ -121,6 +122,8 @@ class Clip:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         seconds = count / rate if rate > 0 and count > 0 else 0.0
+        if seconds > _LONGEST_SECONDS:
+            raise BrokenVideoError(f"announces {seconds:.0f} s; at most {_LONGEST_SECONDS:.0f} s")
         return VideoFacts(width, height, round(seconds, 3))
 
     def frames(self, interval_seconds: float, most: int) -> Iterator[Frame]:
@@ -149,8 +152,10 @@ class Clip:
         """Move to the first frame at or after `wanted`; None when there is none."""
         while self._capture.grab():
             offset = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if offset > _LONGEST_SECONDS:
+                return None
             if offset >= wanted - 0.001:
-                return float(offset)
+                return max(0.0, float(offset))
         return None
 
     def _retrieve(self) -> tuple[bytes, int, int]:

@@ -90,7 +90,7 @@ ON CONFLICT (picture_id) DO UPDATE SET
     detection_count = COALESCE(p.detection_count, EXCLUDED.detection_count),
     model = COALESCE(p.model, EXCLUDED.model),
     model_version = COALESCE(p.model_version, EXCLUDED.model_version),
-    batch_id = COALESCE(EXCLUDED.batch_id, p.batch_id),
+    batch_id = COALESCE(p.batch_id, EXCLUDED.batch_id),
     event_id = COALESCE(p.event_id, EXCLUDED.event_id),
     assessed_at = COALESCE(p.assessed_at, EXCLUDED.assessed_at)
 """

@@ -5,25 +5,14 @@ is stopping, waits until its work in hand is done, under one deadline, and only 
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from mode import Service
 
+from runtime.tasks import end
+
 Result = TypeVar("Result")
-
-
-class Deadline:
-    """One budget of time for a whole operation, on the monotonic clock."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    @property
-    def remaining(self) -> float:
-        """Return the seconds left, never below zero."""
-        return max(0.0, self._end - time.monotonic())
 
 
 class DrainingService(Service):
@@ -63,6 +52,4 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result])
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
-        for waited in (task, stopped):
-            waited.cancel()
-        await asyncio.gather(task, stopped, return_exceptions=True)
+        await end(task, stopped)

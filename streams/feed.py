@@ -69,7 +69,7 @@ class PartitionFeed:
         self._probes: dict[Position, Delivery] = {}
         """Entries that wait for a service that is away; the next try counts as the same one."""
         self._probe_at = 0.0
-        self._met_outage: set[Position] = set()
+        self._sent_as_probe: set[Position] = set()
         self._changed = asyncio.Event()
         """Set when there is room again or something waits for another try."""
         self._next_claim = 0.0
@@ -195,12 +195,14 @@ class PartitionFeed:
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self.in_hand[delivery.envelope.position] = delivery
+            if self.gate.closed:
+                self._sent_as_probe.add(delivery.envelope.position)
 
     def _forget(self, positions: set[Position]) -> None:
         for position in positions:
             self.in_hand.pop(position, None)
             self._probes.pop(position, None)
-        self._met_outage -= positions
+        self._sent_as_probe -= positions
         self._changed.set()
 
     # --- settling ---------------------------------------------------------------------------
@@ -230,12 +232,11 @@ class PartitionFeed:
         return all_ours
 
     def _went_through(self, delivery: Delivery, outcome: Outcome) -> bool:
-        """Say whether an outcome proves that the stage's service answers.
+        """Say whether an outcome proves that the stage's service answers again.
 
-        What is parked or passed by may never have reached it.
+        Only a probe can: what is parked or passed by may never have reached the service.
         """
-        met_outage = delivery.envelope.position in self._met_outage
-        return isinstance(outcome, Done) and (bool(outcome.events) or met_outage)
+        return isinstance(outcome, Done) and delivery.envelope.position in self._sent_as_probe
 
     async def _settle_final(self, final: Settlements) -> bool:
         while True:
@@ -261,7 +262,6 @@ class PartitionFeed:
         self._probe_at = time.monotonic() + wait
         for delivery, _ in outages:
             self._probes[delivery.envelope.position] = delivery
-            self._met_outage.add(delivery.envelope.position)
         self._changed.set()
 
     def _put_back(self, delivery: Delivery, outcome: Retry) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from redis.exceptions import ResponseError
 
 from domain.errors import HsiError
+from runtime.tasks import end
 from streams import scripts
 from streams.codec import Codec
 from streams.connection import Client, Script, connect, redis_errors
@@ -245,9 +246,7 @@ class EventLog:
             done, _ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
             return [envelope for task in done for envelope in task.result()]
         finally:
-            for task in reads:
-                task.cancel()
-            await asyncio.gather(*reads, return_exceptions=True)
+            await end(*reads)
 
     async def _follow_slot(self, cursors: Cursors, count: int, block_ms: int) -> list[Envelope]:
         names = {stream_key(partition, s): (s, partition) for s, partition in cursors}

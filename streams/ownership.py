@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from domain.errors import ServiceUnavailableError
+from runtime.tasks import end
 from streams.feed import REDIS_RETRY_SECONDS, PartitionFeed, Run
 from streams.lease import RENEW_SECONDS, Lease
 
@@ -59,15 +60,14 @@ class Owner:
             self.feed.take_over()
             await self.feed.serve(hand_out, lost)
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            await end(keeper)
 
     async def _keep(self, lost: asyncio.Event, stopping: asyncio.Event) -> None:
         """Renew until the lease is lost or the service stops; say so through `lost`."""
         while not stopping.is_set():
             await _wait(stopping, RENEW_SECONDS)
             try:
-                if not await self.lease.renew():
+                if not stopping.is_set() and not await self.lease.renew():
                     self.owned = False
                     logger.warning("%s: another process owns it now", self.feed.name)
                     break

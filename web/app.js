@@ -50,8 +50,8 @@ function moment(iso) {
 // --- one event ------------------------------------------------------------------------------
 
 function engine(event) {
-  if (event.engine === "rules+model") return `rules, refined by ${event.model}`;
-  return `rules ${event.rules_version ?? ""} (no language model yet)`;
+  if (event.engine === "rules+model") return `scored by rules, refined by ${event.model}`;
+  return `scored by ${event.rules_version ?? "rules"} alone`;
 }
 
 function thumbnail(url, text, full) {
@@ -129,7 +129,7 @@ async function explain(id, details) {
   const model = event.engine === "rules+model"
     ? `Score: rules ${event.rule_score}, ${event.model} moved it to ${event.risk_score} `
       + `(it may not go below ${event.floor}; ${event.model_seconds?.toFixed(1)} s).`
-    : `Score: rules ${event.rules_version}, ${event.rule_score}. No language model has looked at this.`;
+    : `Score: ${event.rule_score} by ${event.rules_version}. No language model has looked at this.`;
   details.replaceChildren(details.firstElementChild,
     element("p", { textContent: event.reasoning }), signals,
     element("p", { className: "soft", textContent: model }),
@@ -268,10 +268,10 @@ function live(text, look) {
 
 const LOOKS = { healthy: "good", off: "good", unhealthy: "bad" };
 
-function service(name, check) {
+function service(name, check, told = check.status !== "healthy" && check.status !== "off") {
   return element("span", {
     className: `dot ${LOOKS[check.status] ?? "warn"}`, title: check.message,
-    textContent: `${words(name)}: ${check.status}`,
+    textContent: `${words(name)}: ${check.status}${told ? ` (${check.message})` : ""}`,
   });
 }
 
@@ -289,7 +289,7 @@ async function health() {
   const { ai, ...others } = told.services;
   const models = ai?.details ?? {};
   $("health").replaceChildren(...Object.entries({ ...others, ...models }).map(
-    ([name, check]) => service(name, check)));
+    ([name, check]) => service(name, check, name === "detector" || undefined)));
   $("stages").replaceChildren(...(told.stages ?? []).map((stage) => element("span", {
     textContent: `${stage.stage}: ${stage.pending + stage.processing
       ? `${stage.pending} waiting, ${stage.processing} in hand` : "nothing waits"}`,

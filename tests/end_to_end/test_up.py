@@ -108,13 +108,13 @@ def test_second_up_on_the_same_state_and_on_a_taken_port(state_folder: Path) -> 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert installation.spawn("--port", str(port)).wait(20) == 1
+        assert installation.spawn("--port", str(port)).wait(60) == 1
         assert f"the API cannot use port {port} at 127.0.0.1" in installation.said()
 
         installation.start()
         second = Installation(state_folder, RTDETR_URL="http://127.0.0.1:9")
         second.ready_file = state_folder / "second.json"
-        assert second.spawn().wait(20) == 1
+        assert second.spawn().wait(60) == 1
         assert (
             f"in use by another hsi (process {installation.pids['supervisor']})" in second.said()
         )

@@ -1,7 +1,8 @@
 """Bad input on every route: an answer with a stable code, never a 500."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +167,30 @@ async def test_every_route_takes_odd_ids_queries_and_bodies_without_failing(api:
                     await _not_500(api, resource.method, filled, data=body, headers=JSON)
 
 
+async def test_a_body_that_ends_early(api: Served) -> None:
+    host, port = api.client.host, api.client.port
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        b"POST /api/cameras HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nnonsense\r\n\r\n"
+    )
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert (await api.json("/health"))["status"] == "alive"
+
+
 async def _not_500(api: Served, method: str, path: str, **more: Any) -> None:
     async with api.client.request(method, URL(path, encoded=True), **more) as response:
         assert response.status < 500, (method, path[:200], more, await response.text())
 
 
 async def test_a_mistake_of_ours_shows_its_stack_only_when_debugging(
-    api: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    api: Served,
+    valkey_url: str,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret detail")
@@ -182,6 +200,12 @@ async def test_a_mistake_of_ours_shows_its_stack_only_when_debugging(
     assert "secret" not in str(problem)
     assert problem["request_id"] in problem["detail"]
     assert "a secret detail" in caplog.text
+    async with served(
+        valkey_url, database_url, api.base, config=lambda config: replace(config, debug=True)
+    ) as debugged:
+        monkeypatch.setattr(debugged.services.queries, "cameras", broken)
+        problem = await debugged.problem("/api/cameras", "internal_error", status=500)
+        assert "ZeroDivisionError: a secret detail" in problem["trace"]
 
 
 def test_the_codes_are_used_and_known() -> None:

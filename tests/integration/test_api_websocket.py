@@ -324,3 +324,22 @@ async def test_the_system_channel(api: Served) -> None:
     assert gpu["temperature"] is None
     async with api.client.ws_connect(f"/ws/system?cursor={cursor}") as socket:
         assert (await until(socket, "resumed"))["count"] == 0
+
+
+async def test_on_a_redis_cluster(
+    redis_cluster_url: str, database_url: str, tmp_path: Path
+) -> None:
+    everything = happenings(30)
+    async with served(redis_cluster_url, database_url, tmp_path) as api:
+        async with api.client.ws_connect("/ws/events") as socket:
+            cursor = (await until(socket, "hello"))["cursor"]
+            for happening in everything:
+                await api.log.append(happening)
+            live = await take(socket, 30)
+        async with api.client.ws_connect(f"/ws/events?cursor={cursor}") as socket:
+            again = await take(socket, 30)
+        for messages in (live, again):
+            assert sorted(names(messages)) == sorted(ids_of(everything))
+            assert_in_order(messages)
+        health = await api.json("/api/system/health")
+        assert health["services"]["redis"]["status"] == "healthy"

@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from support.logs import Stage, all_of, detected, new, opened, quick, received, rejected, until
+from support.servers import PrivateValkey
+
 from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from domain.events import EntryParked, FileRejected, ImageReceived
 from domain.outcomes import Done, Outcome, Retry
-from runtime.service import Deadline, DrainingService
+from runtime.deadline import Deadline
+from runtime.service import DrainingService
 from streams.channel import ChannelOptions, each
 from streams.consumer import ConsumerGroup
 from streams.deadletter import MAX_ATTEMPTS
 from streams.envelope import START, Envelope
 from streams.log import EventLog
 from streams.names import stream_key
-from support.logs import Stage, all_of, detected, new, opened, quick, received, rejected, until
-from support.servers import PrivateValkey
 
 pytestmark = pytest.mark.usefixtures("quick")
 __all__ = ["quick"]

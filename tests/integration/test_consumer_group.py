@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from support.logs import all_of, detected, new, opened, received
+
 from domain.errors import PermanentError
 from domain.events import EntryParked, ImageReceived
 from domain.ids import follow_up_id
@@ -12,7 +14,6 @@ from streams.envelope import START, NewEvent
 from streams.lease import Lease
 from streams.log import EventLog
 from streams.names import stream_key
-from support.logs import all_of, detected, new, opened, received
 
 MS = 5
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from support.logs import detected, new, opened, received, rejected
+
 from domain.errors import HsiError, ServiceUnavailableError
 from streams.consumer import ConsumerGroup
 from streams.envelope import START, NewEvent, UnreadableEntry
 from streams.log import EventLog, Intake
 from streams.names import GROUPS, partition_of, stream_key
-from support.logs import detected, new, opened, received, rejected
 
 PARTITIONS = 3
 

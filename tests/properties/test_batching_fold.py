@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
-from domain.batching import MOST_MEMBERS, CameraBatches, expire, next_deadline
-from domain.events import BatchClosed, PictureBatched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.batches import Camera, Given, folded, run_of
 from support.logs import NOON, POLICY, box, detected
+
+from domain.batching import MOST_MEMBERS, CameraBatches, expire, next_deadline
+from domain.events import BatchClosed, PictureBatched
 
 _boxes = st.sampled_from(
     [(box("car", 0.8),), (box("person", 0.95),), (box("dog", 0.3),), (box("dog"), box("cat"))]
@@ -56,7 +57,10 @@ def test_no_batch_is_longer_than_the_window_or_overfull(log: list[Given]) -> Non
         assert (batch.started_at, batch.ended_at) == (min(moments), max(moments))
         assert batch.ended_at - batch.started_at < POLICY.window
         assert len(batch.members) <= MOST_MEMBERS
-        gaps = [later - earlier for earlier, later in zip(sorted(moments), sorted(moments)[1:], strict=False)]
+        gaps = [
+            later - earlier
+            for earlier, later in zip(sorted(moments), sorted(moments)[1:], strict=False)
+        ]
         assert all(gap <= POLICY.idle for gap in gaps)
 
 
@@ -101,7 +105,9 @@ def test_ticks_of_the_clock_change_no_batch(log: list[Given], data: st.DataObjec
     ticked = Camera()
     for index, (picture, recorded) in enumerate(log):
         ticked.sees(picture, recorded)
-        following = log[index + 1][1] if index + 1 < len(log) else recorded + timedelta(seconds=300)
+        following = (
+            log[index + 1][1] if index + 1 < len(log) else recorded + timedelta(seconds=300)
+        )
         between = (following - recorded).total_seconds()
         for _ in range(data.draw(st.integers(0, 2))):
             ahead = data.draw(st.floats(0.0, between, allow_nan=False))

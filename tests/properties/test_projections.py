@@ -76,7 +76,7 @@ async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> Conten
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(random=st.randoms(use_true_random=False))
 def test_any_interleaving_and_redelivery_gives_the_same_rows(
@@ -89,7 +89,7 @@ def test_any_interleaving_and_redelivery_gives_the_same_rows(
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(random=st.randoms(use_true_random=False))
 def test_every_file_is_in_exactly_one_state(migrated_url: str, random: Random) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from support.logs import NOON, POLICY
+
 from domain.batching import CameraBatches, decide, evolve, expire, next_deadline
 from domain.events import BatchClosed, BatchEscalated, Event, ObjectsDetected, PictureBatched
-from support.logs import NOON, POLICY
 
 Given = tuple[ObjectsDetected, datetime]
 """A picture's detections, and when the log took them in."""

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from agents.faust_app import make_app
 from domain.batching import BatchPolicy
 from domain.events import Box, Event, FileRejected, ImageReceived, ObjectsDetected
@@ -104,9 +105,7 @@ async def opened(url: str, partitions: int = 1) -> AsyncIterator[EventLog]:
         await log.close()
 
 
-async def until(
-    condition: Callable[[], Awaitable[bool] | bool], *, seconds: float = 15.0
-) -> None:
+async def until(condition: Callable[[], Awaitable[bool] | bool], *, seconds: float = 15.0) -> None:
     """Return as soon as the condition holds; fail the test when it does not in time."""
     end = time.monotonic() + seconds
     while True:

@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from support.batches import Camera, folded
+from support.logs import NOON, POLICY, box, detected
+
 from domain import batching
 from domain.batching import CameraBatches, next_deadline
 from domain.detection import counted
-from domain.events import BatchClosed, BatchEscalated, PictureBatched
+from domain.events import BatchClosed, BatchEscalated, Box, PictureBatched
 from domain.ids import batch_id, event_id
-from support.batches import Camera, folded
-from support.logs import NOON, POLICY, box, detected
 
 
 def at(seconds: float) -> str:
@@ -89,7 +90,7 @@ def test_the_next_batch_escalates_anew() -> None:
 
 
 @pytest.mark.parametrize("slow", [box("person", 0.89), box("dog", 0.99)])
-def test_a_less_sure_person_or_a_dog_waits_for_the_batch(slow: batching.Box) -> None:
+def test_a_less_sure_person_or_a_dog_waits_for_the_batch(slow: Box) -> None:
     camera = Camera()
     camera.sees(detected("a", 0, slow), 0.1)
     camera.end()
@@ -132,7 +133,7 @@ def test_a_late_picture_never_stretches_a_batch_to_the_window() -> None:
     camera = camera_that_saw(30.0, 55.0, 80.0, 105.0, 119.0)
     camera.sees(detected("early", 29.0), 119.6)
     camera.end()
-    assert camera.sizes() == [(1, "late"), (5, "idle")]
+    assert camera.sizes() == [(1, "late"), (5, "window")]
 
 
 def test_a_full_batch_closes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ ANSWER = {
         {
             "class": "person",
             "confidence": 0.9,
-            "bbox": {"x": -10, "y": 400, "width": 110, "height": 400},
+            "bbox": {"x": -10, "y": 200, "width": 110, "height": 600},
         },
         {"class": "car", "confidence": 0.8, "bbox": {"x": 9e9, "y": 0, "width": 9, "height": 9}},
     ],

@@ -43,7 +43,7 @@ def test_a_question_holds_the_facts_and_the_signs() -> None:
         'Camera: "Front Door"',
         "Time: 2026-06-02 03:12 Tuesday (night)",
         "Seen: 2 people in 4 of 4 pictures (sure 0.90); 1 car in 4 of 4 pictures (sure 0.90)",
-        "In view for: 40 s",
+        "In view for: 40 seconds",
         "Sign: People were seen. (+12)",
         "Sign: It happened at night, when someone being there means more than by day. (+22)",
         "Sign: 2 people were seen at once. (+10)",
@@ -53,6 +53,13 @@ def test_a_question_holds_the_facts_and_the_signs() -> None:
         "History: Unusual: no people were here around this hour in 9 days. (+10)",
         "Rule score: 96, not below 70",
     ]
+
+
+@pytest.mark.parametrize(
+    ("dwell", "then"), [(0, "a moment"), (1.4, "a moment"), (1.6, "2 seconds")]
+)
+def test_a_short_stay_is_a_moment(dwell: float, then: str) -> None:
+    assert f"In view for: {then}\n" in question("Door", facts("cat", dwell=dwell))
 
 
 def test_the_prefix_is_static_and_its_examples_obey_the_rules() -> None:

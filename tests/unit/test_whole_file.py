@@ -4,6 +4,7 @@ import io
 import struct
 from pathlib import Path
 
+import cv2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,3 +205,39 @@ def test_a_video_without_pictures_is_broken(tmp_path: Path) -> None:
     path.write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08moov")
     with pytest.raises(BrokenVideoError):
         Clip(str(path))
+
+
+class LyingCapture:
+    """A video that OpenCV opens and whose numbers no calendar can hold."""
+
+    def __init__(self, count: float, offset: float) -> None:
+        self.answers = {
+            cv2.CAP_PROP_FRAME_WIDTH: 160.0,
+            cv2.CAP_PROP_FRAME_HEIGHT: 120.0,
+            cv2.CAP_PROP_FPS: 0.001,
+            cv2.CAP_PROP_FRAME_COUNT: count,
+            cv2.CAP_PROP_POS_MSEC: offset,
+        }
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def get(self, which: int) -> float:
+        return self.answers[which]
+
+    def grab(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_video_of_a_million_years_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.video.cv2.VideoCapture", lambda *_: LyingCapture(1e18, 0))
+    with pytest.raises(BrokenVideoError, match="at most 86400 s"):
+        Clip("x.mp4")
+
+
+def test_a_frame_of_a_million_years_ahead_ends_the_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.video.cv2.VideoCapture", lambda *_: LyingCapture(1, 1e18))
+    assert list(Clip("x.mp4").frames(2.0, 30)) == []

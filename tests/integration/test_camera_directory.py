@@ -1,0 +1,42 @@
+"""The camera directory follows the log."""
+
+import asyncio
+
+import pytest
+from support.logs import new, opened, until
+
+from agents import cameras
+from agents.cameras import LogCameraDirectory
+from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
+from domain.risk import CameraView
+
+
+def registered(camera_id: str, name: str) -> Event:
+    return CameraRegistered(camera_id=camera_id, name=name, folder=camera_id, source="folder")
+
+
+async def test_it_reads_what_is_there_and_follows_what_comes(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cameras, "BLOCK_MS", 50)
+    async with opened(valkey_url, 2) as log:
+        await log.append(new(registered("porch", "Porch"), "1"))
+        directory = LogCameraDirectory(log)
+        await directory.open()
+        assert directory.known("porch")
+        assert not directory.known("yard")
+        assert directory.view("yard") == CameraView("yard", entry_point=False)
+        stop = asyncio.Event()
+        running = asyncio.create_task(directory.run(stop))
+        await log.append(new(registered("yard", "Yard"), "2"))
+        update = CameraUpdated(camera_id="porch", name="Front", enabled=False, entry_point=True)
+        await log.append(new(update, "3"))
+        await until(lambda: directory.known("yard") and not directory.enabled("porch"))
+        assert directory.view("porch") == CameraView("Front", entry_point=True)
+        await log.append(new(CameraUpdated(camera_id="porch", enabled=True), "4"))
+        await until(lambda: directory.enabled("porch"))
+        assert directory.view("porch").name == "Front"
+        await log.append(new(CameraRemoved(camera_id="porch"), "5"))
+        await until(lambda: not directory.known("porch"))
+        stop.set()
+        await running
