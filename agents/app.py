@@ -191,7 +191,7 @@ def add_refine(roles: Roles) -> None:
     watch = ServiceWatch(roles.log, "risk_model", model.check)
     roles.sides["risk model check"] = watch.run
     options = ChannelOptions(run_size=1, concurrency=2, on_state=watch.on_state)
-    roles.agent("refine", options, each(Refine(model, roles.cameras, roles.bands)))
+    roles.agent("refine", options, each(Refine(model, roles.cameras, roles.bands, roles.log)))
 
 
 def add_monitor(roles: Roles) -> None:

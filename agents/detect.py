@@ -20,8 +20,8 @@ from streams.envelope import Envelope
 class PictureSource(Protocol):
     """Where pictures lie."""
 
-    def read(self, uri: str) -> bytes:
-        """Return a picture's bytes; raises PermanentError when it is gone or not readable."""
+    def read(self, uri: str, *, expected_sha256: str | None = None) -> bytes:
+        """Return a picture's bytes; raises PermanentError when it is gone or overwritten."""
         ...
 
 
@@ -76,7 +76,9 @@ class Detect:
 
     async def _load(self, event: ImageReceived) -> _Item:
         try:
-            data = await asyncio.to_thread(self._pictures.read, event.uri)
+            # A video's frame carries the SHA-256 of its video; only a file's own can be checked.
+            whole = event.sha256 if event.frame_offset_seconds is None else None
+            data = await asyncio.to_thread(self._pictures.read, event.uri, expected_sha256=whole)
             picture = await asyncio.to_thread(images.decode, data, event.path)
         except PermanentError as error:
             return _Item(event, None, Park(error))

@@ -14,6 +14,9 @@ Pool = AsyncConnectionPool[Connection]
 DATABASE = "database"
 """The service name under which health and errors speak of PostgreSQL."""
 
+CONNECT_SECONDS = 5.0
+"""How long a caller waits for a connection before PostgreSQL counts as away."""
+
 _SCHEMES = ("postgresql", "postgres")
 
 
@@ -46,7 +49,7 @@ async def open_pool(
     name: str,
     max_size: int = 4,
     rebuildable: bool = False,
-    wait_seconds: float = 10.0,
+    wait_seconds: float = CONNECT_SECONDS,
 ) -> Pool:
     """Return an open pool; connections are made when needed, so the server may still be away.
 
@@ -63,7 +66,7 @@ async def open_pool(
         max_size=max_size,
         name=name,
         timeout=wait_seconds,
-        reconnect_timeout=10.0,
+        reconnect_timeout=CONNECT_SECONDS,
         check=AsyncConnectionPool.check_connection,
         open=False,
     )

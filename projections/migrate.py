@@ -13,11 +13,9 @@ from yoyo.connections import DatabaseURI
 from yoyo.migrations import default_migration_table
 
 from domain.errors import ServiceUnavailableError
-from projections.database import DATABASE, libpq_url, shown_url
+from projections.database import CONNECT_SECONDS, DATABASE, libpq_url, shown_url
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-
-CONNECT_SECONDS = 10
 
 LOCK = 0x485349  # "HSI"
 """Advisory lock under which one process at a time migrates; it ends with its connection, so a
@@ -57,7 +55,7 @@ def _locked(database_url: str) -> Iterator[PostgresqlPsycopgBackend]:
     """Give a yoyo backend while no other process migrates this database."""
     url = libpq_url(database_url)
     try:
-        guard = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        guard = psycopg.connect(url, autocommit=True, connect_timeout=int(CONNECT_SECONDS))
     except psycopg.OperationalError as error:
         message = f"PostgreSQL at {shown_url(url)} cannot be reached to migrate it: {error}"
         raise ServiceUnavailableError(DATABASE, message) from error

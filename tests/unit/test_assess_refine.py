@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from support.risk_scenes import (
     BANDS,
@@ -33,6 +34,7 @@ from domain.outcomes import Done, Park, Retry
 from domain.prompt import UnusableReplyError
 from domain.risk import CameraView
 from inference.ports import RiskOpinion, RiskQuestion
+from streams.envelope import Envelope, Position
 
 PICTURES = members([box("person")], [box("person")])
 OPINION = RiskOpinion(
@@ -90,12 +92,38 @@ async def test_a_picture_that_joined_a_batch_is_not_assessed() -> None:
     assert await Assess(Cameras(), ZoneInfo("UTC"), BANDS)(envelope(event)) == Done()
 
 
+class Log:
+    """Answers what stands behind an assessment."""
+
+    def __init__(self, *later: Envelope) -> None:
+        self.later = list(later)
+
+    async def read(
+        self, stream: str, partition: int, after: Position, count: int
+    ) -> list[Envelope]:
+        return self.later[:count]
+
+
+async def test_a_fast_path_assessment_that_was_overtaken_is_passed_by() -> None:
+    # given an early assessment, and behind it in the log the final one of the same event
+    early = msgspec.structs.replace(assessed(facts("person")), stage="fast_path")
+    final = envelope(assessed(facts("person")))
+    model = Model(AssertionError("never asked"))
+    # when the model's turn comes, then it is spared
+    refine = Refine(model, Cameras(), BANDS, Log(final))
+    assert await refine(envelope(early)) == Done()
+    # and an early assessment that still stands is refined
+    model = Model()
+    await Refine(model, Cameras(), BANDS, Log())(envelope(early))
+    assert len(model.asked) == 1
+
+
 async def test_an_assessment_is_refined() -> None:
     # given an assessment of a night scene, whose floor is 60
     rules = assessed(facts("person", part="night"), entry_point=True)
     model = Model()
     # when it is refined
-    outcome = await Refine(model, Cameras(CameraView("Back", entry_point=True)), BANDS)(
+    outcome = await Refine(model, Cameras(CameraView("Back", entry_point=True)), BANDS, Log())(
         envelope(rules)
     )
     # then the model was told what the rules found, and its say is bounded
@@ -112,7 +140,7 @@ async def test_an_assessment_is_refined() -> None:
 async def test_a_refinement_is_not_refined_again() -> None:
     event = EventReviewed(camera_id="front_door", event_id="evt_1", reviewed=True)
     model = Model(AssertionError("never asked"))
-    assert await Refine(model, Cameras(), BANDS)(envelope(event)) == Done()
+    assert await Refine(model, Cameras(), BANDS, Log())(envelope(event)) == Done()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +155,9 @@ async def test_a_refinement_is_not_refined_again() -> None:
 async def test_an_error_says_what_becomes_of_the_entry(
     error: HsiError, outcome: type[Retry] | type[Park], after: float | None
 ) -> None:
-    found = await Refine(Model(error), Cameras(), BANDS)(envelope(assessed(facts("person"))))
+    found = await Refine(Model(error), Cameras(), BANDS, Log())(
+        envelope(assessed(facts("person")))
+    )
     assert isinstance(found, outcome)
     assert found.error is error
     if isinstance(found, Retry):
@@ -135,6 +165,6 @@ async def test_an_error_says_what_becomes_of_the_entry(
 
 
 async def test_a_cancelled_question_stays_cancelled() -> None:
-    refine = Refine(Model(asyncio.CancelledError()), Cameras(), BANDS)
+    refine = Refine(Model(asyncio.CancelledError()), Cameras(), BANDS, Log())
     with pytest.raises(asyncio.CancelledError):
         await refine(envelope(assessed(facts("person"))))
