@@ -12,6 +12,7 @@ from projections.read_model import ReadModel
 from projections.runner import Projector
 from projections.telemetry import Telemetry
 from projections.timeline import Timeline
+from runtime.tasks import end
 from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
@@ -49,9 +50,7 @@ class Project:
             await asyncio.wait(tasks)
             _raise_first(tasks)
         finally:
-            for task in (stopping, *tasks):
-                task.cancel()
-            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await end(stopping, *tasks)
             await pool.close()
 
 

