@@ -75,6 +75,7 @@ class Roles:
         """Open the channel that feeds a role."""
         channel = StreamChannel(self.app, self.log, group, self.consumer, options)
         self.channels.append(channel)
+        self.sides[f"{group} channel"] = channel.watch
         return channel
 
     def agent(self, name: str, options: ChannelOptions, handler: Handler) -> None:

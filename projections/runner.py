@@ -78,10 +78,11 @@ class Projector:
     async def run_once(self, *, stop: asyncio.Event | None = None) -> int:
         """Apply what stands behind the checkpoint, one run; return how many events that were.
 
-        With `stop`, waits until something is there or that is set. In this order: (1) read behind the
-        checkpoint, (2) open a transaction, (3) move the checkpoint by compare-and-swap, which
-        also keeps every other projector of this read model out, (4) apply, (5) commit. Who loses
-        at (3) has written nothing and reads again from where the winner got to.
+        With `stop`, waits until something is there or that is set. In this order: (1) read
+        behind the checkpoint, (2) open a transaction, (3) move the checkpoint by
+        compare-and-swap, which also keeps every other projector of this read model out,
+        (4) apply, (5) commit. Who loses at (3) has written nothing and reads again from where
+        the winner got to.
         """
         if self._cursors is None:
             await self._drop_ahead()

@@ -17,8 +17,8 @@ from domain.errors import HsiError
 from domain.outcomes import Done, Outcome, Park, Retry
 from runtime.service import DrainingService
 from streams.consumer import ConsumerGroup
-from streams.deadletter import outcome_of, unreadable_outcome
-from streams.envelope import Envelope
+from streams.deadletter import outcome_of, outcome_unasked
+from streams.envelope import Envelope, Position
 from streams.feed import PartitionFeed, Run
 from streams.gate import Gate, StateListener
 from streams.lease import Lease
@@ -128,10 +128,10 @@ class StreamChannel(DrainingService):
                 self._idle.set()
 
     async def _outcomes(self, run: Run, handler: Handler) -> list[tuple[Any, Outcome]]:
-        known = {
+        known: dict[Position, Outcome] = {
             d.envelope.position: outcome
             for d in run.deliveries
-            if (outcome := unreadable_outcome(d.envelope)) is not None
+            if (outcome := outcome_unasked(d.envelope, d.attempts)) is not None
         }
         readable = [d for d in run.deliveries if d.envelope.position not in known]
         answers = await _answered(handler, [d.envelope for d in readable]) if readable else []

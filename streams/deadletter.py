@@ -14,6 +14,9 @@ from streams.envelope import Envelope, UnreadableEntry
 MAX_ATTEMPTS = 5
 """Deliveries after which an entry that keeps failing is parked."""
 
+MAX_DELIVERIES = 10
+"""Deliveries after which an entry that nobody lived to answer for is parked unseen."""
+
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 30.0
 BACKOFF_JITTER = 0.25
@@ -29,6 +32,10 @@ def backoff_seconds(attempts: int, jitter: float | None = None) -> float:
     base = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(max(attempts - 1, 0), 20))
     draw = random.random() if jitter is None else jitter  # noqa: S311 - spreads load, no secret
     return base * (1 + BACKOFF_JITTER * draw)
+
+
+class NeverAnsweredError(PermanentError):
+    """Every process that was given the entry ended before it answered."""
 
 
 def outcome_of(error: Exception) -> Park | Retry:
@@ -88,8 +95,19 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def unreadable_outcome(envelope: Envelope) -> Outcome | None:
-    """Return Park for an entry that does not decode, None for every other."""
+def outcome_unasked(envelope: Envelope, attempts: int) -> Park | None:
+    """Return Park for an entry that no handler is to see, None for every other.
+
+    That is one that does not decode, and one that was handed out so often, without an answer,
+    that it must be what ends the processes.
+    """
     if isinstance(envelope.event, UnreadableEntry):
         return Park(UndecodableError(envelope.event.error))
+    if attempts > MAX_DELIVERIES:
+        return Park(
+            NeverAnsweredError(
+                f"handed out {attempts - 1} times without an answer (limit {MAX_DELIVERIES}): it "
+                "may be what ends the processes that handle it"
+            )
+        )
     return None

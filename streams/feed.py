@@ -25,6 +25,8 @@ from streams.lease import Lease
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
+SUSPECT_DELIVERIES = 3
+"""Deliveries after which a claimed entry is handed out alone: it may end its consumers."""
 STALE_MS = 8_000
 """An entry whose consumer gave no heartbeat for so long is somebody else's to take."""
 BLOCK_MS = 2_000
@@ -75,11 +77,14 @@ class PartitionFeed:
         self._next_claim = 0.0
         self._stale_ms = STALE_MS
         self._claim_from = START
+        self._suspects: list[Delivery] = []
+        """Claimed entries that were handed out often and never answered for."""
 
     def take_over(self) -> None:
         """Claim everything pending at once: the lease says that its owner is gone."""
         self._forget(set(self.in_hand))
         self._due.clear()
+        self._suspects.clear()
         self._claim_all()
 
     def _claim_all(self) -> None:
@@ -120,6 +125,8 @@ class PartitionFeed:
             await self._rest(stopping)
             return []
         now = time.monotonic()
+        if self._suspects and self._claim_from == START:
+            return self._next_suspect()
         if now >= self._next_claim and (claimed := await self._claim(now)):
             return claimed
         return await self.group.read(self.run_size, self._block_ms(now))
@@ -130,13 +137,31 @@ class PartitionFeed:
             claimed, self._claim_from = await self.group.claim_stale(
                 self._stale_ms, self.run_size, self._claim_from
             )
-            fresh = [d for d in claimed if d.envelope.position not in self.in_hand]
+            fresh = self._unsuspected(
+                [d for d in claimed if d.envelope.position not in self.in_hand]
+            )
             if self._claim_from == START:
                 self._stale_ms = STALE_MS
                 self._next_claim = now + HEARTBEAT_SECONDS
-                return fresh
+                return fresh or self._next_suspect()
             if fresh:
                 return fresh
+
+    def _unsuspected(self, claimed: list[Delivery]) -> list[Delivery]:
+        """Set aside what was handed out often and never answered for; it comes alone, later.
+
+        A partition with one owner keeps its order instead: its role runs no native code.
+        """
+        if self.lease:
+            return claimed
+        suspects = [d for d in claimed if d.attempts >= SUSPECT_DELIVERIES]
+        self._take(suspects)  # In our books from now on, so that the heartbeat keeps them.
+        self._suspects += suspects
+        return [d for d in claimed if d.attempts < SUSPECT_DELIVERIES]
+
+    def _next_suspect(self) -> list[Delivery]:
+        """Return one entry whose consumers keep dying, alone: it may be what kills them."""
+        return [self._suspects.pop(0)] if self._suspects else []
 
     def _block_ms(self, now: float) -> int:
         return max(1, int(min(BLOCK_MS, (self._next_due() - now) * 1000)))

@@ -14,8 +14,9 @@ from runtime.deadline import Deadline
 from runtime.service import DrainingService
 from streams.channel import ChannelOptions, each
 from streams.consumer import ConsumerGroup
-from streams.deadletter import MAX_ATTEMPTS
+from streams.deadletter import MAX_ATTEMPTS, MAX_DELIVERIES
 from streams.envelope import START, Envelope
+from streams.feed import SUSPECT_DELIVERIES
 from streams.log import EventLog
 from streams.names import stream_key
 
@@ -51,6 +52,13 @@ async def parked(log: EventLog) -> list[EntryParked]:
 async def settled(log: EventLog) -> bool:
     backlog = next(b for b in await log.backlog() if b.group == "detect")
     return backlog.pending == 0 and backlog.lag == 0
+
+
+async def the_partition(log: EventLog) -> int:
+    """Return the partition that the generated pictures' one camera belongs to."""
+    found = [p for p in range(log.partitions) if await log.newest("files", p) != START]
+    assert len(found) == 1
+    return found[0]
 
 
 async def detect(envelope: Envelope) -> Outcome:
@@ -367,3 +375,35 @@ async def test_a_service_drains_under_one_deadline() -> None:
 def test_a_deadline_never_goes_below_zero() -> None:
     assert Deadline(-1.0).remaining == 0.0
     assert 9.0 < Deadline(10.0).remaining <= 10.0
+
+
+async def test_an_entry_whose_consumers_keep_dying_comes_alone(log: EventLog) -> None:
+    # given three entries of one partition that three consumers took and died with
+    names = await given(log, 3)
+    partition = await the_partition(log)
+    await ConsumerGroup(log, "detect", partition, "dead0").read(10, 1)
+    for number in range(1, SUSPECT_DELIVERIES - 1):
+        await ConsumerGroup(log, "detect", partition, f"dead{number}").claim_stale(0, 10, START)
+    runs: list[list[str]] = []
+
+    async def note(envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        runs.append([name_of(envelope) for envelope in envelopes])
+        return [await detect(envelope) for envelope in envelopes]
+
+    # when a fourth takes them over, then each comes in a run of its own
+    async with Stage(log, "detect", "alive", handler=note):
+        await until(lambda: settled(log))
+    assert sorted(runs) == [[name] for name in names]
+
+
+async def test_an_entry_that_nobody_answers_for_is_parked_in_the_end(log: EventLog) -> None:
+    (name,) = await given(log, 1)
+    partition = await the_partition(log)
+    await ConsumerGroup(log, "detect", partition, "dead").read(10, 1)
+    for number in range(MAX_DELIVERIES):
+        await ConsumerGroup(log, "detect", partition, f"dead{number}").claim_stale(0, 10, START)
+    async with Stage(log, "detect", "alive", handler=each(detect)):
+        await until(lambda: settled(log))
+    (entry,) = await parked(log)
+    assert (entry.picture_id, entry.cause) == (name, "NeverAnsweredError")
+    assert await handled(log) == []

@@ -18,7 +18,7 @@ from support.histories import (
     news,
     registered,
 )
-from support.servers import PrivatePostgres
+from support.servers import PrivatePostgres, PrivateValkey
 
 from agents.project import Project
 from domain.events import Event
@@ -204,6 +204,28 @@ async def test_waits_out_a_postgresql_that_is_away(
     finally:
         stop.set()
         await running
+
+
+async def test_waits_out_a_redis_that_is_away(
+    private_valkey: PrivateValkey, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(migrate, database_url)
+    log = await EventLog.open(private_valkey.url)
+    stop = asyncio.Event()
+    running = asyncio.create_task(Project(log, database_url).run(stop))
+    try:
+        await log.append_all(news(EVENTS[:20]))
+        await until(lambda: count(database_url, "detections") == 20)
+        private_valkey.stop()
+        await until(lambda: "nothing is lost" in caplog.text)
+        private_valkey.start()
+        await log.append_all(news(EVENTS[:40])[20:])
+        await until(lambda: count(database_url, "detections") == 40)
+        assert not running.done()
+    finally:
+        stop.set()
+        await running
+        await log.close()
 
 
 async def test_project_runs_every_read_model_until_it_is_stopped(

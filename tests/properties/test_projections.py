@@ -53,7 +53,7 @@ def interleaved(random: Random, log: Sequence[Envelope]) -> list[list[Envelope]]
             if random.random() < 0.3:
                 runs.append(random.choice(runs))
             runs.append([])
-    return runs
+    return runs + random.choices(runs, k=4)
 
 
 async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> Contents:

@@ -9,12 +9,14 @@ from streams.codec import UndecodableError
 from streams.deadletter import (
     BACKOFF_CAP_SECONDS,
     MAX_ATTEMPTS,
+    MAX_DELIVERIES,
+    NeverAnsweredError,
     backoff_seconds,
     bounded,
     is_outage,
     outcome_of,
+    outcome_unasked,
     parked,
-    unreadable_outcome,
 )
 from streams.envelope import Envelope, Position, UnreadableEntry
 
@@ -74,9 +76,16 @@ def test_an_unreadable_entry_is_parked_with_its_bytes() -> None:
         camera_id="", stored_tag="x.y", stored_version=7, stored_payload="{", error="why"
     )
     envelope = envelope_of(event)
-    outcome = unreadable_outcome(envelope)
+    outcome = outcome_unasked(envelope, 1)
     assert isinstance(outcome, Park)
     assert isinstance(outcome.error, UndecodableError)
     made = parked(envelope, "detect", outcome.error, 1)
     assert (made.event_tag, made.event_version, made.payload, made.error) == ("x.y", 7, "{", "why")
-    assert unreadable_outcome(envelope_of()) is None
+    assert outcome_unasked(envelope_of(), MAX_DELIVERIES) is None
+
+
+def test_an_entry_that_nobody_lives_to_answer_for_is_parked_unseen() -> None:
+    outcome = outcome_unasked(envelope_of(), MAX_DELIVERIES + 1)
+    assert isinstance(outcome, Park)
+    assert isinstance(outcome.error, NeverAnsweredError)
+    assert "handed out 10 times without an answer" in str(outcome.error)

@@ -29,7 +29,7 @@ class Pictures:
     def __init__(self, **broken: bytes | Exception) -> None:
         self.broken = broken
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, *, expected_sha256: str | None = None) -> bytes:
         name = uri.rpartition("/")[2].removesuffix(".jpg")
         found = self.broken.get(name, jpeg())
         if isinstance(found, Exception):
