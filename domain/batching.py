@@ -17,7 +17,7 @@ The rules, all on event time unless said otherwise:
    the batch goes on.
 """
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -54,25 +54,48 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Time zone of the cameras: what hour of the day it is for the baseline."""
 
 
-class Usual(msgspec.Struct, frozen=True, kw_only=True):
-    """How often this camera's earlier batches had each main label, by local hour of the day."""
+class HourDays(msgspec.Struct, frozen=True, array_like=True):
+    """On how many days there was something in one hour of the day, and the last such day."""
 
-    first_day: date | None = None
-    counts: dict[str, tuple[int, ...]] = {}
+    days: int = 0
+    last: int = 0
+    """Proleptic ordinal of the day; an earlier day that is told later does not count again."""
+
+    def with_day(self, day: int) -> "HourDays":
+        """Return this with one more day, if the day is a new one."""
+        return HourDays(self.days + 1, day) if day > self.last else self
+
+    def before(self, day: int) -> int:
+        """Return the days before `day`."""
+        return self.days - 1 if self.last >= day else self.days
+
+
+_NO_DAYS = (HourDays(),) * 24
+
+
+class Usual(msgspec.Struct, frozen=True, kw_only=True):
+    """On which days this camera had batches, in all and by main label and local hour.
+
+    Days are counted, not batches, and only those that had one: neither a busy hour nor a picture
+    with a wrong date makes a habit.
+    """
+
+    all: HourDays = HourDays()
+    hours: dict[str, tuple[HourDays, ...]] = {}
 
     def baseline(self, label: str, local: datetime) -> Baseline:
         """Return what is usual at this local time, the hours beside it included."""
-        hours = self.counts.get(label, (0,) * 24)
-        near = sum(hours[(local.hour + step) % 24] for step in (-1, 0, 1))
-        days = (local.date() - self.first_day).days if self.first_day else 0
-        return Baseline(days_observed=max(days, 0), same_hour=near)
+        day = local.toordinal()
+        hours = self.hours.get(label, _NO_DAYS)
+        near = max(hours[(local.hour + step) % 24].before(day) for step in (-1, 0, 1))
+        return Baseline(days_observed=max(self.all.before(day), 0), same_hour=max(near, 0))
 
     def with_batch(self, label: str, local: datetime) -> "Usual":
         """Return this with one more batch."""
-        hours = list(self.counts.get(label, (0,) * 24))
-        hours[local.hour] += 1
-        first = min(self.first_day, local.date()) if self.first_day else local.date()
-        return Usual(first_day=first, counts={**self.counts, label: tuple(hours)})
+        day = local.toordinal()
+        hours = list(self.hours.get(label, _NO_DAYS))
+        hours[local.hour] = hours[local.hour].with_day(day)
+        return Usual(all=self.all.with_day(day), hours={**self.hours, label: tuple(hours)})
 
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):

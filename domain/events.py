@@ -5,9 +5,12 @@ timezone-aware datetimes in UTC. Pixels are counted from the top left corner of 
 """
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone; one without is refused when it is read."""
 
 Level = Literal["low", "medium", "high", "critical"]
 CapturedFrom = Literal["exif", "name", "mtime", "arrival"]
@@ -61,7 +64,7 @@ class ImageReceived(Event, frozen=True, kw_only=True):
     size_bytes: int
     width: int
     height: int
-    captured_at: datetime
+    captured_at: Moment
     captured_from: CapturedFrom
     frame: int = 0
     frame_offset_seconds: float | None = None
@@ -85,7 +88,7 @@ class VideoReceived(Event, frozen=True, kw_only=True):
     height: int
     duration_seconds: float
     frames: int
-    captured_at: datetime
+    captured_at: Moment
     captured_from: CapturedFrom
 
     @property
@@ -133,7 +136,7 @@ class ObjectsDetected(Event, frozen=True, kw_only=True):
     picture_id: str
     file_id: str
     uri: str
-    captured_at: datetime
+    captured_at: Moment
     width: int
     height: int
     boxes: tuple[Box, ...]
@@ -160,7 +163,7 @@ class PictureFiltered(Event, frozen=True, kw_only=True):
 
     picture_id: str
     file_id: str
-    captured_at: datetime
+    captured_at: Moment
     reason: str
     """Stable code: camera_disabled."""
 
@@ -178,7 +181,7 @@ class BatchMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     picture_id: str
     file_id: str
     uri: str
-    captured_at: datetime
+    captured_at: Moment
     width: int
     height: int
     detections: tuple[Box, ...]
@@ -188,9 +191,9 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is usual for this camera at this hour of the day, before this batch."""
 
     days_observed: int = 0
-    """Days since the camera's first batch (0 on the first day)."""
+    """Earlier days on which this camera had a batch at all."""
     same_hour: int = 0
-    """Earlier batches within one hour of this time of day that had the same kind of object."""
+    """Of these, the days with the same kind of object within an hour of this time of day."""
 
 
 class PictureBatched(Event, frozen=True, kw_only=True):
@@ -201,7 +204,7 @@ class PictureBatched(Event, frozen=True, kw_only=True):
 
     batch_id: str
     member: BatchMember
-    detected_at: datetime
+    detected_at: Moment
     """When the log took in this picture's detections; the batch's deadlines count from it."""
     late: bool = False
     """True when it came too late for the open batch and is a batch of its own."""
@@ -219,8 +222,8 @@ class BatchEscalated(Event, frozen=True, kw_only=True):
 
     batch_id: str
     event_id: str
-    started_at: datetime
-    ended_at: datetime
+    started_at: Moment
+    ended_at: Moment
     members: tuple[BatchMember, ...]
     trigger: Box
     baseline: Baseline
@@ -238,8 +241,8 @@ class BatchClosed(Event, frozen=True, kw_only=True):
 
     batch_id: str
     event_id: str
-    started_at: datetime
-    ended_at: datetime
+    started_at: Moment
+    ended_at: Moment
     members: tuple[BatchMember, ...]
     reason: CloseReason
     is_fast_path: bool = False
@@ -292,8 +295,8 @@ class RiskAssessed(Event, frozen=True, kw_only=True):
 
     event_id: str
     batch_id: str
-    started_at: datetime
-    ended_at: datetime
+    started_at: Moment
+    ended_at: Moment
     stage: Stage
     """`fast_path`: the batch is still open; `final`: it is closed."""
     score: int
@@ -322,7 +325,7 @@ class AssessmentRefined(Event, frozen=True, kw_only=True):
 
     event_id: str
     batch_id: str
-    ended_at: datetime
+    ended_at: Moment
     stage: Stage
     rule_score: int
     model_score: int
@@ -420,7 +423,7 @@ class GpuSampled(Event, frozen=True, kw_only=True):
     STREAM: ClassVar[str] = "system"
 
     host: str
-    sampled_at: datetime
+    sampled_at: Moment
     source: Literal["nvml", "none"]
     gpus: tuple[GpuReading, ...] = ()
 
@@ -439,7 +442,7 @@ class ServiceStateChanged(Event, frozen=True, kw_only=True):
     """detector or risk_model."""
     status: ServiceStatus
     message: str
-    changed_at: datetime
+    changed_at: Moment
 
     @property
     def occurred_at(self) -> datetime:

@@ -241,7 +241,7 @@ _SHOTS: Final = (
             9,
             "Two people and a car were at Driveway for a moment at 19:20.",
             "Two people were in view for a moment in the evening. Usual: people were here around"
-            " this hour 10 times in 12 days.",
+            " this hour on 10 of 12 days.",
         ),
     ),
     _Shot(
@@ -263,7 +263,7 @@ _SHOTS: Final = (
             24,
             "A car was at Street for 48 seconds at 01:15.",
             "A car stayed at night, and no person was seen. Seldom: vehicles were here around this"
-            " hour 2 times in 12 days.",
+            " hour on 2 of 12 days.",
         ),
     ),
     _Shot(

@@ -234,12 +234,12 @@ def _baseline(scene: _Scene) -> Signal:
     elif scene.habit == "usual":
         # What is usual takes back half of what staying added, too: children play where they live.
         points = _usual_points(scene) if weighty else 0
-        why = f"Usual: {noun} were here around this hour {times} times in {days} days."
+        why = f"Usual: {noun} were here around this hour on {times} of {days} days."
     elif scene.habit == "new":
         points = _NEW[scene.part] if weighty else 0
         why = f"Unusual: no {noun} were here around this hour in {days} days."
     else:
-        why = f"Seldom: {noun} were here around this hour {times} times in {days} days."
+        why = f"Seldom: {noun} were here around this hour on {times} of {days} days."
     return Signal(name="baseline", value=scene.habit, points=points, why=why)
 
 

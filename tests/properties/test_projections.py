@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection, connect
 from psycopg.rows import TupleRow
-from support.histories import envelopes, history
+from support.histories import envelopes
+from support.made_up import history
 
 from agents.project import read_models
 from projections.migrate import migrate

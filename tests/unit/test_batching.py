@@ -176,33 +176,43 @@ def test_a_picture_recorded_after_the_deadline_finds_the_batch_closed() -> None:
     assert with_timer.sizes() == [(1, "idle"), (1, "idle"), (1, "idle")]
 
 
-def test_the_baseline_counts_earlier_batches_of_this_hour() -> None:
+def test_the_baseline_counts_earlier_days_with_this_hour() -> None:
     camera = Camera()
     day = 86_400
     for number, start in enumerate((0, 3600, 7200, day, 3 * day)):
         camera.sees(detected(f"p{number}", start), start)
         camera.end()
     found = [(b.baseline.days_observed, b.baseline.same_hour) for b in camera.closed]
-    assert found == [(0, 0), (0, 1), (0, 1), (1, 2), (3, 3)]
+    assert found == [(0, 0), (0, 0), (0, 0), (1, 1), (2, 2)]
 
 
 def test_the_baseline_knows_kinds_apart_and_a_person_comes_first() -> None:
     camera = Camera()
     camera.sees(detected("a", 0, box("car"), box("car"), box("person", 0.6)), 0)
     camera.end()
-    camera.sees(detected("b", 100, box("car")), 100)
+    day = 86_400
+    camera.sees(detected("b", day, box("car")), day)
     camera.end()
-    camera.sees(detected("c", 200, box("person", 0.6)), 200)
+    camera.sees(detected("c", 2 * day, box("person", 0.6)), 2 * day)
     camera.end()
     assert [b.baseline.same_hour for b in camera.closed] == [0, 0, 1]
 
 
 def test_midnight_is_beside_the_last_hour_of_the_day() -> None:
     camera = Camera()
-    for number, start in enumerate((11.5 * 3600, 12.5 * 3600)):
+    for number, start in enumerate((11.5 * 3600, 12.5 * 3600)):  # 23:30, and 00:30 the next day
         camera.sees(detected(f"p{number}", start), start)
         camera.end()
     assert [b.baseline.same_hour for b in camera.closed] == [0, 1]
+
+
+def test_one_wrongly_dated_picture_makes_no_history() -> None:
+    camera = Camera()
+    camera.sees(detected("old", -4447 * 86_400), 0)
+    camera.end()
+    camera.sees(detected("new", 100), 100)
+    camera.end()
+    assert camera.closed[-1].baseline.days_observed == 1
 
 
 def test_the_events_rebuild_the_state() -> None:
