@@ -32,7 +32,7 @@ def describe(envelope: Envelope, zone: tzinfo) -> Happening | None:
         return None
     step, text, level, trouble = told
     return Happening(
-        time=envelope.occurred_at.astimezone(zone).strftime("%H:%M:%S"),
+        time=envelope.recorded_at.astimezone(zone).strftime("%H:%M:%S"),
         camera=visible(event.camera_id),
         step=step,
         text=visible(text),
