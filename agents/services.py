@@ -80,11 +80,9 @@ class ServiceWatch:
         try:
             await self._log.append(NewEvent(id=new_id, event=event, correlation_id=new_id))
         except ServiceUnavailableError as error:
-            logger.warning(
-                "%s is %s, but the log does not answer: %s", self._service, *state[:1], error
-            )
+            logger.warning("%s is %s; telling the log waits: %s", self._service, state[0], error)
             return
-        self._told = state
+        self._told = news
         level = logging.INFO if state[0] == "healthy" else logging.WARNING
         logger.log(level, "%s is %s: %s", self._service, *state)
 

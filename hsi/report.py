@@ -18,6 +18,7 @@ def places(settings: Settings, where: Places, model: EmbeddedModel | None) -> li
     """Return where everything is and which models run, one line each."""
     return [
         f"{settings.app_name} {settings.app_version} is up",
+        f"  page        {where.base_url}/",
         f"  API         {where.base_url}/api/events",
         f"  cameras     {where.cameras}  (one folder a camera; drop pictures there)",
         f"  state       {where.state}",
