@@ -20,7 +20,7 @@ UP_OPTIONS = $(if $(PORT),--port '$(PORT)') $(if $(STATE),--state '$(STATE)') \
 	$(if $(CAMERAS),--cameras '$(CAMERAS)') $(if $(filter 1,$(DEMO)),--demo,--no-demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-cluster lint lock bench check-deploy clean
+.PHONY: help install run test test-cluster soak lint lock bench check-deploy clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test: $(STAMP) ## Run all tests
 
 test-cluster: $(STAMP) ## Run the tests of the log on a Redis Cluster (three embedded primaries)
 	$(BIN)/pytest -k cluster tests/integration $(ARGS)
+
+soak: $(STAMP) ## Run the crash suite: make soak ARGS="--seed 7 --files 20000 --kills 300 --appendfsync always"
+	PYTHONPATH=tests $(BIN)/python -m support.soak $(ARGS)
 
 lint: $(STAMP) ## Check style, formatting, types and the rooms' import contracts
 	$(BIN)/ruff check .

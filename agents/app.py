@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from agents.applied import DECIDING, tell_settings
 from agents.cameras import LogCameraDirectory
 from agents.faust_app import make_app
 from agents.services import ServiceWatch
@@ -33,8 +34,12 @@ from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
 
-ROLES = ("watch", "detect", "batch", "assess", "refine", "monitor", "project")
+ROLES = ("watch", "detect", "batch", "assess", "refine", "monitor", "project", "retention")
 START_RETRY_SECONDS = 1.0
+REFINE_LANES = {"refine_first": True, "refine": False}
+"""Consumer group → whether it is the lane that goes first; decision 0006."""
+QUESTIONS_AT_ONCE = 2
+"""Questions to the language model that one process asks at the same time."""
 
 Side = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -133,7 +138,9 @@ def add_detect(roles: Roles) -> None:
 
     watch = ServiceWatch(roles.log, "detector", check)
     roles.sides["detector check"] = watch.run
-    reading = ChannelOptions(run_size=detector.max_batch, concurrency=2, on_state=watch.on_state)
+    reading = ChannelOptions(
+        run_size=detector.max_batch, concurrency=2, on_state=watch.gate_of("detect")
+    )
     threshold = s.detection_confidence_threshold
     handler = Detect(detector, roles.pictures(), roles.cameras, threshold)
     roles.agent("detect", reading, handler)
@@ -174,7 +181,8 @@ def add_assess(roles: Roles) -> None:
 
 def add_refine(roles: Roles) -> None:
     """risk.assessed → assessment.refined, by the language model."""
-    from agents.refine import Refine
+    from agents.refine import Lane, Refine
+    from agents.turns import Turns
     from inference.llm import LlamaRiskModel, Timeouts
 
     s = roles.settings
@@ -183,7 +191,8 @@ def add_refine(roles: Roles) -> None:
         async def pass_by(envelopes: Sequence[Any]) -> list[Done]:
             return [Done()] * len(envelopes)
 
-        roles.agent("refine", ChannelOptions(), pass_by)
+        for group in REFINE_LANES:
+            roles.agent(group, ChannelOptions(), pass_by)
         return
     key = s.nemotron_api_key.get_secret_value() if s.nemotron_api_key else None
     timeouts = Timeouts(s.ai_connect_timeout, s.nemotron_read_timeout, s.ai_health_timeout)
@@ -191,8 +200,14 @@ def add_refine(roles: Roles) -> None:
     roles.contexts.push_async_callback(model.close)
     watch = ServiceWatch(roles.log, "risk_model", model.check)
     roles.sides["risk model check"] = watch.run
-    options = ChannelOptions(run_size=1, concurrency=2, on_state=watch.on_state)
-    roles.agent("refine", options, each(Refine(model, roles.cameras, roles.bands, roles.log)))
+    turns = Turns(QUESTIONS_AT_ONCE)
+    for group, first in REFINE_LANES.items():
+        options = ChannelOptions(
+            run_size=1, concurrency=QUESTIONS_AT_ONCE, on_state=watch.gate_of(group)
+        )
+        lane = Lane(first, turns)
+        handler = Refine(model, roles.cameras, roles.bands, roles.log, lane)
+        roles.agent(group, options, each(handler))
 
 
 def add_monitor(roles: Roles) -> None:
@@ -215,6 +230,23 @@ def add_project(roles: Roles) -> None:
     roles.sides["project"] = Project(roles.log, dsn).run
 
 
+def add_retention(roles: Roles) -> None:
+    """Once a day: delete what is too old, archive and trim the log."""
+    from agents.project import read_models
+    from agents.retention import run_retention
+    from projections.upkeep import UpkeepOptions
+
+    s = roles.settings
+    dsn = s.database_dsn
+    if dsn is None:
+        raise HsiError("the role retention needs DATABASE_URL")
+    options = UpkeepOptions(read_models(), s.archive_folder, s.stream_keep_hours)
+    roles.sides["retention"] = run_retention(
+        roles.log, dsn, roles.pictures(), options, days=s.retention_days, zone=roles.zone
+    )
+    roles.producers.add("retention")
+
+
 _ADD: dict[str, Callable[[Roles], None]] = {
     "watch": add_watch,
     "detect": add_detect,
@@ -223,6 +255,7 @@ _ADD: dict[str, Callable[[Roles], None]] = {
     "refine": add_refine,
     "monitor": add_monitor,
     "project": add_project,
+    "retention": add_retention,
 }
 
 
@@ -239,6 +272,8 @@ async def run_roles(settings: Settings, names: Sequence[str]) -> None:
         if log is None:
             return
         contexts.push_async_callback(log.close)
+        if DECIDING & set(names):
+            await tell_settings(log, settings)
         cameras = LogCameraDirectory(log)
         await cameras.open()
         roles = Roles(settings, log, make_app("hsi"), cameras, contexts)

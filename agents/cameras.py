@@ -4,10 +4,10 @@ import asyncio
 import logging
 
 from domain.errors import ServiceUnavailableError
-from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
+from domain.events import CameraRegistered, CameraRemoved, CameraUpdated
 from domain.risk import CameraView
-from runtime.service import unless_stopped
-from streams.envelope import START, Position
+from runtime.tasks import unless_stopped
+from streams.envelope import START, Envelope, Position
 from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class LogCameraDirectory:
         }
         self._views: dict[str, CameraView] = {}
         self._enabled: dict[str, bool] = {}
+        self._removals: dict[str, str] = {}
 
     async def open(self) -> None:
         """Read the stream up to its present end."""
@@ -34,7 +35,7 @@ class LogCameraDirectory:
             key = ("cameras", partition)
             while envelopes := await self._log.read(*key, self._cursors[key], READ_RUN):
                 for envelope in envelopes:
-                    self.apply(envelope.event)
+                    self.apply(envelope)
                 self._cursors[key] = envelopes[-1].position
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -48,15 +49,16 @@ class LogCameraDirectory:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             for envelope in envelopes or ():
-                self.apply(envelope.event)
+                self.apply(envelope)
                 self._cursors[envelope.stream, envelope.partition] = envelope.position
 
-    def apply(self, event: Event) -> None:
+    def apply(self, envelope: Envelope) -> None:
         """Fold one event of the `cameras` stream."""
-        match event:
+        match event := envelope.event:
             case CameraRegistered():
                 self._views[event.camera_id] = CameraView(event.name, event.entry_point)
                 self._enabled[event.camera_id] = event.enabled
+                self._removals.pop(event.camera_id, None)
             case CameraUpdated():
                 view = self.view(event.camera_id)
                 name = view.name if event.name is None else event.name
@@ -67,6 +69,7 @@ class LogCameraDirectory:
             case CameraRemoved():
                 self._views.pop(event.camera_id, None)
                 self._enabled.pop(event.camera_id, None)
+                self._removals[event.camera_id] = envelope.id
 
     def view(self, camera_id: str) -> CameraView:
         """Return the camera; one that was never described gets its id as a name."""
@@ -75,6 +78,10 @@ class LogCameraDirectory:
     def known(self, camera_id: str) -> bool:
         """Say whether a camera is registered (and not removed)."""
         return camera_id in self._views
+
+    def removed_by(self, camera_id: str) -> str | None:
+        """Return the id of the event that removed a camera; None for any other camera."""
+        return self._removals.get(camera_id)
 
     def enabled(self, camera_id: str) -> bool:
         """Say whether a camera's pictures are to be looked at; an unknown camera's are."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain.errors import PermanentError, TransientError
+from domain.errors import HsiError, PermanentError, TransientError
 from domain.events import ImageReceived, ObjectsDetected, PictureFiltered
 from domain.outcomes import Done, Outcome, Park, Retry
 from inference import images
@@ -104,7 +104,15 @@ class Detect:
         try:
             return await self._ask(items, [index])
         except PermanentError as error:
-            return {index: Park(error)}
+            return {index: await self._refused(error)}
+
+    async def _refused(self, error: PermanentError) -> Park:
+        """Return the park of what the model refused, with the model's name where it tells it."""
+        try:
+            identity = await self._detector.check()
+        except HsiError:
+            return Park(error)
+        return Park(error, identity.model, identity.version)
 
     async def _ask(self, items: dict[int, _Item], part: list[int]) -> dict[int, Outcome]:
         pictures = [picture for i in part if (picture := items[i].picture) is not None]

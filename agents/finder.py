@@ -58,8 +58,8 @@ class Taker(Protocol):
         """Take a path that changed just now; False when there is no room."""
         ...
 
-    async def offer_backlog(self, path: str) -> None:
-        """Take a path that a scan found, once there is room."""
+    async def offer_backlog(self, path: str, signature: str) -> None:
+        """Take a path that a scan found and the log does not know so, once there is room."""
         ...
 
 
@@ -223,7 +223,7 @@ class Finder:
             recorded.update(zip(paths, answer, strict=True))
         for found in run:
             if self._is_news(found, recorded[found.path]):
-                await self._taker.offer_backlog(found.path)
+                await self._taker.offer_backlog(found.path, found.signature)
 
     def _is_news(self, found: Found, recorded: str | None) -> bool:
         if recorded == found.signature + UNREADABLE_MARK:

@@ -339,15 +339,18 @@ def new_event(file_id: str, event: Event, index: int = 0, causation_id: str = ""
     )
 
 
-def registration(camera_id: str, folder: str, file_id: str) -> NewEvent:
-    """Return the event by which an unknown folder becomes a camera."""
+def registration(camera_id: str, folder: str, file_id: str, cause: str) -> NewEvent:
+    """Return the event by which an unknown folder becomes a camera.
+
+    `cause` is the camera's own id, or the event that removed it: so it happens once after each.
+    """
     event = CameraRegistered(
         camera_id=camera_id,
         name=clean_name(folder.replace("_", " ")),
         folder=escape_path(folder),
         source="folder",
     )
-    return NewEvent(ids.follow_up_id(camera_id, event.TAG), event, correlation_id=file_id)
+    return NewEvent(ids.follow_up_id(cause, event.TAG), event, correlation_id=file_id)
 
 
 def _moment(modified_ns: int) -> datetime:

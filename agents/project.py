@@ -5,9 +5,11 @@ import logging
 from collections.abc import Sequence
 
 from projections.cameras import Cameras
+from projections.collecting import collecting_rarely
 from projections.database import open_pool
 from projections.detections import Detections
 from projections.ledger import Ledger
+from projections.positions import Positions
 from projections.read_model import ReadModel
 from projections.runner import Projector
 from projections.telemetry import Telemetry
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def read_models() -> tuple[ReadModel, ...]:
     """Return every read model of this version."""
-    return (Cameras(), Ledger(), Detections(), Timeline(), Telemetry())
+    return (Cameras(), Ledger(), Detections(), Timeline(), Telemetry(), Positions())
 
 
 class Project:
@@ -45,9 +47,10 @@ class Project:
             for model in self._models
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            ending.set()  # One has ended: asked to, or by an error. The others finish their run.
-            await asyncio.wait(tasks)
+            with collecting_rarely():
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                ending.set()  # One has ended: asked to, or by an error. The others finish.
+                await asyncio.wait(tasks)
             _raise_first(tasks)
         finally:
             await end(stopping, *tasks)

@@ -28,6 +28,10 @@ class KnownCameras(Protocol):
         """Say whether a camera of this id is registered and not removed."""
         ...
 
+    def removed_by(self, camera_id: str) -> str | None:
+        """Return the id of the event that removed a camera; None for any other camera."""
+        ...
+
 
 class Patience:
     """Repeats a call while its service is away, and says so once, not once a call."""
@@ -73,12 +77,19 @@ class Recorder:
         self._cameras = cameras
         self._patience = patience
         self._folders: dict[str, str] = {}
+        self._registered: dict[str, str] = {}
+        """Camera → what its registration followed from: its own id, or its removal."""
         self._recent: OrderedDict[str, Intake] = OrderedDict()
 
     def signature_of(self, path: str) -> str | None:
         """Return the signature under which `path` was recorded lately."""
         intake = self._recent.get(path)
         return intake.signature if intake else None
+
+    def forget(self, path: str, signature: str) -> None:
+        """Forget a record that the log does not have (any more): it may have lost its end."""
+        if self.signature_of(path) == signature:
+            del self._recent[path]
 
     async def record(self, ready: Ready) -> None:
         """Write the file's events to the log; returns early, with nothing done, on a stop."""
@@ -102,22 +113,28 @@ class Recorder:
 
     async def _register(self, ready: Ready) -> None:
         folder, camera_id = ready.folder, ready.intake.camera_id
-        if folder is None or self._folders.get(camera_id) == folder:
+        if folder is None:
             return
-        if camera_id in self._folders:
+        first = self._folders.setdefault(camera_id, folder)
+        if first != folder:
+            self._folders[camera_id] = folder
             _log.warning(
                 "the folders %r and %r both belong to the camera %s; rename one of them if they "
                 "are two cameras",
-                escape_path(self._folders[camera_id]),
+                escape_path(first),
                 escape_path(folder),
                 camera_id,
             )
-        elif not self._cameras.known(camera_id):
-            new = registration(camera_id, folder, ready.intake.file_id)
-            if await self._patience.until_answered(lambda: self._log.append(new)) is None:
-                return
-            _log.info("folder %r is a camera from now on: %s", escape_path(folder), camera_id)
-        self._folders[camera_id] = folder
+        # The directory shows a registration a moment later: it is not repeated meanwhile.
+        cause = self._cameras.removed_by(camera_id) or camera_id
+        if self._cameras.known(camera_id) or self._registered.get(camera_id) == cause:
+            return
+        new = registration(camera_id, folder, ready.intake.file_id, cause)
+        if await self._patience.until_answered(lambda: self._log.append(new)) is None:
+            return
+        self._registered[camera_id] = cause
+        again = "" if cause == camera_id else " again, since files still arrive in it"
+        _log.info("folder %r is a camera from now on%s: %s", escape_path(folder), again, camera_id)
 
     def _remember(self, ready: Ready) -> None:
         path = ready.intake.path

@@ -1,9 +1,11 @@
 """RiskAssessed becomes AssessmentRefined: the language model's say, within bounds."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from agents.assess import CameraDirectory
-from domain.errors import PermanentError, TransientError
+from agents.turns import Turns
+from domain.errors import HsiError, PermanentError, TransientError
 from domain.events import RiskAssessed
 from domain.outcomes import Done, Outcome, Park, Retry
 from domain.prompt import signal_lines
@@ -25,16 +27,40 @@ class AssessmentLog(Protocol):
         ...
 
 
+def goes_first(assessed: RiskAssessed) -> bool:
+    """Say which lane an assessment belongs to: fast path, high and critical go first."""
+    return (
+        assessed.stage == "fast_path"
+        or assessed.is_fast_path
+        or assessed.level in ("high", "critical")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One of the two consumer groups that share the assessments, each entry handled by one."""
+
+    first: bool
+    turns: Turns
+    """Shared by both lanes: how many questions the model is asked at once."""
+
+
 class Refine:
     """Handler of the `assessments` stream; the event stands with its rule score meanwhile."""
 
     def __init__(
-        self, model: RiskModel, cameras: CameraDirectory, bands: Bands, log: AssessmentLog
+        self,
+        model: RiskModel,
+        cameras: CameraDirectory,
+        bands: Bands,
+        log: AssessmentLog,
+        lane: Lane,
     ) -> None:
         self._model = model
         self._cameras = cameras
         self._bands = bands
         self._log = log
+        self._lane = lane
 
     async def __call__(self, envelope: Envelope) -> Outcome:
         """Ask the model about an assessment; a model that is away leaves the entry pending.
@@ -43,15 +69,27 @@ class Refine:
         the model, the slowest stage, spends its time on what still counts.
         """
         assessed = envelope.event
-        if not isinstance(assessed, RiskAssessed) or await self._overtaken(envelope, assessed):
+        if not isinstance(assessed, RiskAssessed) or goes_first(assessed) != self._lane.first:
+            return Done()
+        async with self._lane.turns.take(first=self._lane.first):
+            return await self._ask(envelope, assessed)
+
+    async def _ask(self, envelope: Envelope, assessed: RiskAssessed) -> Outcome:
+        if await self._overtaken(envelope, assessed):
             return Done()
         try:
             opinion = await self._model.assess(self._question(assessed))
         except TransientError as error:
             return Retry(error, after=error.retry_after)
         except PermanentError as error:
-            return Park(error)
+            return Park(error, await self._model_name())
         return Done((refine(assessed, opinion, self._bands),))
+
+    async def _model_name(self) -> str | None:
+        try:
+            return await self._model.check()
+        except HsiError:
+            return None  # The refusal stands all the same.
 
     async def _overtaken(self, envelope: Envelope, assessed: RiskAssessed) -> bool:
         if assessed.stage == "final":

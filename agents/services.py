@@ -9,6 +9,7 @@ from domain.errors import HsiError, ServiceUnavailableError
 from domain.events import SYSTEM, ServiceStateChanged, ServiceStatus
 from domain.ids import follow_up_id, instant
 from streams.envelope import NewEvent
+from streams.gate import StateListener
 from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
@@ -26,20 +27,26 @@ class ServiceWatch:
         self._service = service
         self._check = check
         """Returns a line for people about what answers; raises HsiError when nothing does."""
-        self._told: tuple[ServiceStatus, str] | None = None
+        self._told: tuple[ServiceStatus, str, frozenset[str]] | None = None
+        self._paused: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._status: ServiceStatus = "waiting"
         self._message = "not asked yet"
 
-    def on_state(self, service: str, answers: bool, message: str) -> None:
-        """Take what the stage's gate says: it closed, or it opened again."""
-        if service != self._service:
-            logger.warning("%s: %s", service, message)
-            return
-        if not answers:
-            self._set("unhealthy", message)
-        else:
-            self._changed.set()  # The next check says what answers now.
+    def gate_of(self, stage: str) -> StateListener:
+        """Return what takes the word of a stage's gate: it closed, or it opened again."""
+
+        def on_state(service: str, answers: bool, message: str) -> None:
+            if service != self._service:
+                logger.warning("%s: %s", service, message)
+            elif answers:
+                self._paused -= {stage}
+                self._changed.set()  # The next check says what answers now.
+            else:
+                self._paused |= {stage}
+                self._set("unhealthy", message)
+
+        return on_state
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check and tell until `stop` is set."""
@@ -63,9 +70,9 @@ class ServiceWatch:
 
     async def _tell(self) -> None:
         """Append the state if it is another one than the log was told last."""
-        state = (self._status, self._message)
+        state, paused = (self._status, self._message), self._paused
         # The words of an error change with every try; the state does not.
-        news = state if state[0] == "healthy" else (state[0], "")
+        news = (state[0], state[1] if state[0] == "healthy" else "", paused)
         if news == self._told:
             return
         now = datetime.now(UTC)
@@ -75,6 +82,7 @@ class ServiceWatch:
             status=state[0],
             message=state[1],
             changed_at=now,
+            paused_stages=tuple(sorted(paused)),
         )
         new_id = follow_up_id(f"{self._service}@{instant(now)}", event.TAG)
         try:

@@ -114,8 +114,9 @@ class Watch:
         """Take a path that changed just now; False when there is no room."""
         return self._lane(path).inbox.offer(path, is_new=is_new)
 
-    async def offer_backlog(self, path: str) -> None:
-        """Take a path that a scan found, once there is room."""
+    async def offer_backlog(self, path: str, signature: str) -> None:
+        """Take a path that a scan found and the log does not know so, once there is room."""
+        self._recorder.forget(path, signature)
         if path not in self._waiting:
             await self._lane(path).inbox.offer_backlog(path)
 

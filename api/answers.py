@@ -12,6 +12,7 @@ from api.schemas import (
     FileDetailAnswer,
     PictureAnswer,
 )
+from domain.lateness import is_late
 from projections.rows import (
     CameraRow,
     DetectionRow,
@@ -57,10 +58,11 @@ def camera_answer(row: CameraRow) -> CameraAnswer:
     )
 
 
-def event_answer(row: EventRow) -> EventAnswer:
+def event_answer(row: EventRow, late_after_seconds: float) -> EventAnswer:
     """Return an event as lists show it."""
     return EventAnswer(
         **asdict(row),
+        late=is_late(row.ended_at, row.assessed_at, late_after_seconds),
         engine="rules+model" if row.model_stage == row.stage else "rules",
         links=_event_links(row),
     )
@@ -78,10 +80,10 @@ def _event_links(row: EventRow) -> dict[str, str]:
     return links
 
 
-def event_detail_answer(detail: EventDetail) -> EventDetailAnswer:
+def event_detail_answer(detail: EventDetail, late_after_seconds: float) -> EventDetailAnswer:
     """Return an event with its chain back to the files."""
     detections = [detection_answer(row) for row in detail.detections]
-    event = event_answer(detail.event)
+    event = event_answer(detail.event, late_after_seconds)
     return EventDetailAnswer(
         **asdict(event),
         detection_count=len(detections),

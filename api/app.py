@@ -7,7 +7,20 @@ from typing import Any
 
 from aiohttp import web
 
-from api import cameras, events, live, media, static, system
+from api import (
+    cameras,
+    cleanup,
+    dlq,
+    events,
+    ledger,
+    lineage_routes,
+    live,
+    media,
+    metrics,
+    static,
+    system,
+)
+from api.health import watch_rates
 from api.live import CONNECTIONS, FEED, LIMITS
 from api.middleware import (
     common_headers,
@@ -18,6 +31,7 @@ from api.middleware import (
 from api.services import SERVICES, ApiServices
 from api.system_feed import SystemFeed
 from api.websocket import Limits
+from runtime.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +57,19 @@ def create_app(services: ApiServices, *, limits: Limits | None = None) -> web.Ap
     app[LIMITS] = limits or Limits()
     app[FEED] = SystemFeed(services, services.broadcaster.channels["system"])
     app[FAILED] = asyncio.Event()
-    for topic in (system, cameras, events, media, live, static):
+    for topic in (
+        system,
+        cleanup,
+        cameras,
+        events,
+        ledger,
+        dlq,
+        lineage_routes,
+        media,
+        live,
+        metrics,
+        static,
+    ):
         app.add_routes(topic.routes)
     app.on_response_prepare.append(common_headers(config.cors_origins))
     app.on_shutdown.append(live.close_all)
@@ -58,11 +84,10 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     tasks = [
         _start(app, services.broadcaster.run(), "live-feed"),
         _start(app, app[FEED].run(), "system-feed"),
+        _start(app, watch_rates(services), "backlog-rates"),
     ]
     yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(*tasks)
 
 
 def _start(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -8,7 +8,7 @@ thus cuts nobody, and a slow client costs a bounded outbox and delays nobody.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import msgspec
 from api.cursor import CursorError, Key, encode_cursor
 from api.messages import MessageBuilder
 from domain.errors import TransientError
+from domain.lateness import LATE_AFTER_SECONDS
 from streams.envelope import START, Envelope, Position
 from streams.log import EventLog
 
@@ -70,7 +71,11 @@ class Channel:
     head: dict[Key, Position] = field(default_factory=dict)
     listeners: set[Listener] = field(default_factory=set)
     metrics: Metrics = field(default_factory=Metrics)
-    builder: MessageBuilder = field(default_factory=MessageBuilder)
+    late_after_seconds: float = LATE_AFTER_SECONDS
+    builder: MessageBuilder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.builder = MessageBuilder(late_after_seconds=self.late_after_seconds)
 
     def cursor(self) -> str:
         """Return the cursor of the tail: everything up to here has been offered."""
@@ -102,10 +107,16 @@ class Channel:
 class Broadcaster:
     """Reads the tail of the log for all channels; `run` it as one task a process."""
 
-    def __init__(self, log: EventLog, *, hear: Callable[[Envelope], None] | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        hear: Sequence[Callable[[Envelope], None]] = (),
+        late_after_seconds: float = LATE_AFTER_SECONDS,
+    ) -> None:
         self._log = log
         self._hear = hear
-        """Is told every envelope in order, also those that no client is told of."""
+        """Are told every envelope in order, also those that no client is told of."""
         self._moved = asyncio.Condition()
         self.error: str | None = None
         """Why the log cannot be read at present."""
@@ -114,6 +125,7 @@ class Broadcaster:
                 name,
                 tuple((stream, p) for stream in streams for p in range(log.partitions)),
                 log.incarnation,
+                late_after_seconds=late_after_seconds,
             )
             for name, streams in CHANNELS.items()
         }
@@ -150,8 +162,8 @@ class Broadcaster:
         envelopes.sort(key=lambda each: (each.position, each.stream, each.partition))
         for envelope in envelopes:
             self._channel_of[envelope.stream].take(envelope)
-            if self._hear is not None:
-                self._hear(envelope)
+            for hear in self._hear:
+                hear(envelope)
         async with self._moved:
             self._moved.notify_all()
 
@@ -203,7 +215,7 @@ class Broadcaster:
         """
         at = dict(positions)
         await self._wait_until_reached(channel, at)
-        builder = MessageBuilder(channel.builder)
+        builder = MessageBuilder(channel.builder, late_after_seconds=channel.late_after_seconds)
         while not _same(at, channel.head):
             until = dict(channel.head)
             async for envelope in self._between(at, until):

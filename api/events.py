@@ -18,14 +18,12 @@ from api.schemas import (
     EventDetections,
     EventsAnswer,
     EventsQuery,
-    FilesAnswer,
-    FilesQuery,
     NoQuery,
 )
 from api.services import SERVICES, answer
-from domain.events import EventReviewed
+from domain.events import EventHeld, EventReviewed
 from projections.cursor import BadCursorError
-from projections.rows import DetectionFilter, EventDetail, EventFilter, State
+from projections.rows import DetectionFilter, EventDetail, EventFilter, EventRow
 
 PROJECTION = "timeline"
 
@@ -46,12 +44,12 @@ async def list_events(request: web.Request) -> web.Response:
         object_type=wanted.object_type,
         is_fast_path=wanted.is_fast_path,
     )
-    queries = request.app[SERVICES].queries
+    services = request.app[SERVICES]
     try:
-        page = await queries.events(which, limit=wanted.limit, after=wanted.cursor)
+        page = await services.queries.events(which, limit=wanted.limit, after=wanted.cursor)
     except BadCursorError as error:
         raise ProblemError("invalid_cursor", str(error)) from error
-    events = [event_answer(row) for row in page.items]
+    events = [event_answer(row, services.config.late_after_seconds) for row in page.items]
     return answer(
         EventsAnswer(
             events=events, count=len(events), limit=wanted.limit, next_cursor=page.next_cursor
@@ -63,7 +61,8 @@ async def list_events(request: web.Request) -> web.Response:
 async def get_event(request: web.Request) -> web.Response:
     """Answer one event with its chain back to the files."""
     parse_query(request, NoQuery)
-    return answer(event_detail_answer(await _event(request)))
+    late_after = request.app[SERVICES].config.late_after_seconds
+    return answer(event_detail_answer(await _event(request), late_after))
 
 
 @routes.get("/api/events/{id}/detections")
@@ -77,21 +76,32 @@ async def event_detections(request: web.Request) -> web.Response:
 
 @routes.patch("/api/events/{id}")
 async def review_event(request: web.Request) -> web.Response:
-    """Record a review mark or a note."""
+    """Record a review mark or a note, or a legal hold."""
     parse_query(request, NoQuery)
     detail = await _event(request)
     wanted = await parse_body(request, EventChange)
     if wanted == EventChange():
-        raise ProblemError("invalid_body", "nothing to change: give reviewed or notes")
-    event = EventReviewed(
-        camera_id=detail.event.camera_id,
-        event_id=detail.event.id,
-        reviewed=wanted.reviewed,
-        notes=wanted.notes,
-    )
+        raise ProblemError("invalid_body", "nothing to change: give reviewed, notes or hold")
+    event = _changed(detail.event, wanted)
     if not await record(request, event, PROJECTION):
         return recorded_answer(f"/api/events/{detail.event.id}")
-    return answer(event_answer((await _event(request)).event))
+    late_after = request.app[SERVICES].config.late_after_seconds
+    return answer(event_answer((await _event(request)).event, late_after))
+
+
+def _changed(event: EventRow, wanted: EventChange) -> EventReviewed | EventHeld:
+    if wanted.hold is None:
+        return EventReviewed(
+            camera_id=event.camera_id,
+            event_id=event.id,
+            reviewed=wanted.reviewed,
+            notes=wanted.notes,
+        )
+    if wanted.reviewed is not None or wanted.notes is not None:
+        raise ProblemError(
+            "invalid_body", "hold is a request of its own: send reviewed and notes in another"
+        )
+    return EventHeld(camera_id=event.camera_id, event_id=event.id, held=wanted.hold)
 
 
 async def _event(request: web.Request) -> EventDetail:
@@ -138,17 +148,6 @@ async def get_detection(request: web.Request) -> web.Response:
     if row is None:
         raise ProblemError("detection_not_found", f"there is no detection {wanted!r}")
     return answer(detection_answer(row))
-
-
-@routes.get("/api/files")
-async def count_files(request: web.Request) -> web.Response:
-    """Answer how many files are in each ledger state, and for what reasons."""
-    wanted = parse_query(request, FilesQuery)
-    reasons = await request.app[SERVICES].queries.file_counts(camera_id=wanted.camera_id)
-    states: dict[State, int] = {}
-    for row in reasons:
-        states[row.state] = states.get(row.state, 0) + row.files
-    return answer(FilesAnswer(states=states, reasons=reasons, total=sum(states.values())))
 
 
 @routes.get("/api/files/{id}")

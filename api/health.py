@@ -1,16 +1,20 @@
 """How the installation is, by one documented rule.
 
-- `unhealthy` (503): PostgreSQL or Redis does not answer; nothing can be shown or taken in.
+- `unhealthy` (503): PostgreSQL or Redis does not answer, or Redis takes no writes (a full disk);
+  nothing can be shown or taken in.
 - `degraded` (200): a model is away or unheard of, the live feed cannot read the log, or a read
   model is more than LAG_LIMIT_SECONDS behind. Pictures are taken in and wait.
 - `healthy` (200): none of these.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
+from api.rates import clears_in
 from api.schemas import HealthAnswer, ProjectionLag, ServiceHealth, StageBacklog
 from api.services import ApiServices
 from domain.errors import TransientError
@@ -22,6 +26,10 @@ from streams.names import STREAMS
 CHECK_SECONDS = 3.0
 """A service that does not answer so long counts as not answering."""
 LAG_LIMIT_SECONDS = 30.0
+LOOK_SECONDS = 5.0
+
+STAGE_NEEDS = {"detect": "detector", "refine_first": "risk_model", "refine": "risk_model"}
+"""Stage → the service without which its gate closes."""
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 Ends = dict[tuple[str, int], Position]
@@ -33,14 +41,14 @@ _UNHEARD = ServiceHealth(status="unknown", message="no agent has reported on it 
 
 async def check_health(services: ApiServices) -> HealthAnswer:
     """Ask every service once, at the same time."""
-    (database, states), (redis, log) = await asyncio.gather(
+    database, (redis, log) = await asyncio.gather(
         _check_database(services), _check_redis(services)
     )
     backlog, ends = log
     checks = {
         "database": database,
         "redis": redis,
-        "ai": _ai(states, expected=services.config.risk_model_expected),
+        "ai": _ai(services.states.rows(), expected=services.config.risk_model_expected),
         "live_feed": _live_feed(services),
     }
     now = datetime.now(UTC)
@@ -48,7 +56,7 @@ async def check_health(services: ApiServices) -> HealthAnswer:
     return HealthAnswer(
         status=_overall(checks, lags),
         services=checks,
-        stages=stages(backlog, now),
+        stages=[_stage(services, group, now) for group in backlog],
         projections=lags,
         app_name=services.config.app_name,
         version=services.config.app_version,
@@ -59,7 +67,7 @@ async def check_health(services: ApiServices) -> HealthAnswer:
 
 async def check_stores(services: ApiServices) -> dict[str, ServiceHealth]:
     """Ask only what the API cannot do without."""
-    (database, _), redis = await asyncio.gather(
+    database, redis = await asyncio.gather(
         _check_database(services), _answers(services.log.newest("system", 0), "Redis")
     )
     return {"database": database, "redis": redis[0]}
@@ -89,9 +97,10 @@ async def _answers(call: Awaitable[T], name: str) -> tuple[ServiceHealth, T | No
     return ServiceHealth(status="healthy", message=f"{name} answers"), found
 
 
-async def _check_database(services: ApiServices) -> tuple[ServiceHealth, list[ServiceStateRow]]:
+async def _check_database(services: ApiServices) -> ServiceHealth:
     health, states = await _answers(services.queries.service_states(), "PostgreSQL")
-    return health, states or []
+    services.states.learn(states or [])
+    return health
 
 
 async def _check_redis(
@@ -102,7 +111,9 @@ async def _check_redis(
 
 
 async def _ask_log(services: ApiServices) -> tuple[list[GroupBacklog], Ends]:
+    await services.log.check_writable()
     backlog = await services.log.backlog()
+    services.rates.see(time.monotonic(), backlog)
     keys = [(stream, p) for stream in STREAMS for p in range(services.log.partitions)]
     newest = await asyncio.gather(*(services.log.newest(*key) for key in keys))
     return backlog, dict(zip(keys, newest, strict=True))
@@ -118,9 +129,15 @@ def _ai(states: list[ServiceStateRow], *, expected: bool) -> ServiceHealth:
         "risk_model": known.get("risk_model", _UNHEARD) if expected else _OFF,
     }
     away = [name for name, check in details.items() if not _fine(check)]
-    if not away:
+    # A service may answer again before its stage has tried it.
+    pausing = [
+        f"{row.service} answers, but {', '.join(row.paused_stages)} still pauses"
+        for row in states
+        if row.paused_stages and row.service not in away
+    ]
+    if not away and not pausing:
         return ServiceHealth(status="healthy", message="all models answer", details=details)
-    told = "; ".join(f"{name}: {details[name].message}" for name in away)
+    told = "; ".join([f"{name}: {details[name].message}" for name in away] + pausing)
     return ServiceHealth(status="degraded", message=told, details=details)
 
 
@@ -130,19 +147,36 @@ def _live_feed(services: ApiServices) -> ServiceHealth:
     return ServiceHealth(status="healthy", message="follows the log")
 
 
-def stages(backlog: list[GroupBacklog], now: datetime) -> list[StageBacklog]:
-    """Return what each stage still has to do."""
-    return [
-        StageBacklog(
-            stage=group.group,
-            pending=group.lag,
-            processing=group.pending,
-            oldest_seconds=None
-            if group.oldest_pending_ms is None
-            else round(max(0.0, now.timestamp() - group.oldest_pending_ms / 1000), 3),
-        )
-        for group in backlog
-    ]
+def _stage(services: ApiServices, group: GroupBacklog, now: datetime) -> StageBacklog:
+    """Return what a stage still has to do, whether it pauses, and when it will be done."""
+    needs = STAGE_NEEDS.get(group.group)
+    closed = services.states.gate(needs, group.group) if needs else None
+    rate = services.rates.of(group.group)
+    seconds = clears_in(group.left, rate, paused=closed is True)
+    return StageBacklog(
+        stage=group.group,
+        pending=group.lag,
+        processing=group.pending,
+        oldest_seconds=None
+        if group.oldest_ms is None
+        else round(max(0.0, now.timestamp() - group.oldest_ms / 1000), 3),
+        gate=None if closed is None else "closed" if closed else "open",
+        waits_for=needs if closed else None,
+        handled_per_second=_rounded(rate.handled_per_second),
+        clears_in_seconds=_rounded(seconds),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+async def watch_rates(services: ApiServices) -> None:
+    """Look at the backlog every few seconds, for ever: rates are measured, never guessed."""
+    while True:
+        with suppress(TransientError):
+            services.rates.see(time.monotonic(), await services.log.backlog())
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _lags(services: ApiServices, ends: Ends) -> list[ProjectionLag]:

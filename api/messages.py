@@ -1,6 +1,7 @@
 """What WebSocket clients are told: message types and how each is built from an envelope."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -18,6 +19,7 @@ from domain.events import (
     ServiceStatus,
     Stage,
 )
+from domain.lateness import LATE_AFTER_SECONDS, is_late
 from streams.envelope import Envelope
 
 REMEMBERED_EVENTS = 10_000
@@ -43,6 +45,8 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """Version of the rules, or name of the language model."""
     picture_id: str | None
+    late: bool | None
+    """Assessed more than LATE_AFTER_SECONDS after its last picture; None like `started_at`."""
 
 
 class CameraData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,6 +78,8 @@ class ServiceData(msgspec.Struct, frozen=True, kw_only=True):
     status: ServiceStatus
     message: str
     changed_at: datetime
+    paused_stages: tuple[str, ...] | None
+    """Stages that pause because it is away; None: nobody has said."""
 
 
 class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -133,20 +139,37 @@ class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
 Message = EventMessage | CameraMessage | ReviewMessage | ServiceMessage
 
 
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A rule assessment as it was told, and whether it was late."""
+
+    event: RiskAssessed
+    late: bool
+
+
 class MessageBuilder:
     """Turns envelopes into messages; remembers what a refinement does not repeat."""
 
-    def __init__(self, elder: "MessageBuilder | None" = None) -> None:
-        self._assessed: OrderedDict[str, RiskAssessed] = OrderedDict()
+    def __init__(
+        self,
+        elder: "MessageBuilder | None" = None,
+        *,
+        late_after_seconds: float = LATE_AFTER_SECONDS,
+    ) -> None:
+        self._assessed: OrderedDict[str, Assessment] = OrderedDict()
+        self._late_after_seconds = late_after_seconds
         self._elder = elder
         """Asked for what this builder has not seen (a replay asks the live feed's)."""
 
     def build(self, envelope: Envelope, cursor: str) -> Message | None:
         """Return the message for clients, None for what they are not told."""
+        if envelope.only_for:
+            return None  # Appended anew for one group; clients were told when it first came.
         match envelope.event:
             case RiskAssessed() as event:
-                self._remember(event)
-                return EventMessage(data=_assessed(event), cursor=cursor)
+                late = is_late(event.ended_at, envelope.recorded_at, self._late_after_seconds)
+                self._remember(Assessment(event, late))
+                return EventMessage(data=_assessed(event, late=late), cursor=cursor)
             case AssessmentRefined() as event:
                 data = _refined(event, self.assessment(event.event_id))
                 return EventMessage(data=data, cursor=cursor)
@@ -167,21 +190,22 @@ class MessageBuilder:
             case _:
                 return None
 
-    def assessment(self, event_id: str) -> RiskAssessed | None:
+    def assessment(self, event_id: str) -> Assessment | None:
         """Return the newest rule assessment seen of an event."""
         found = self._assessed.get(event_id)
         if found is None and self._elder is not None:
             return self._elder.assessment(event_id)
         return found
 
-    def _remember(self, event: RiskAssessed) -> None:
-        self._assessed[event.event_id] = event
-        self._assessed.move_to_end(event.event_id)
+    def _remember(self, assessment: Assessment) -> None:
+        event_id = assessment.event.event_id
+        self._assessed[event_id] = assessment
+        self._assessed.move_to_end(event_id)
         if len(self._assessed) > REMEMBERED_EVENTS:
             self._assessed.popitem(last=False)
 
 
-def _assessed(event: RiskAssessed) -> EventData:
+def _assessed(event: RiskAssessed, *, late: bool) -> EventData:
     return EventData(
         id=event.event_id,
         event_id=event.event_id,
@@ -197,10 +221,12 @@ def _assessed(event: RiskAssessed) -> EventData:
         engine="rules",
         model=event.rules_version,
         picture_id=event.picture_ids[0] if event.picture_ids else None,
+        late=late,
     )
 
 
-def _refined(event: AssessmentRefined, assessed: RiskAssessed | None) -> EventData:
+def _refined(event: AssessmentRefined, found: Assessment | None) -> EventData:
+    assessed = found.event if found else None
     return EventData(
         id=event.event_id,
         event_id=event.event_id,
@@ -216,6 +242,7 @@ def _refined(event: AssessmentRefined, assessed: RiskAssessed | None) -> EventDa
         engine="rules+model",
         model=event.model,
         picture_id=assessed.picture_ids[0] if assessed and assessed.picture_ids else None,
+        late=found.late if found else None,
     )
 
 
@@ -251,4 +278,5 @@ def service_data(event: ServiceStateChanged) -> ServiceData:
         status=event.status,
         message=event.message,
         changed_at=event.changed_at,
+        paused_stages=event.paused_stages,
     )

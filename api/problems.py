@@ -21,8 +21,12 @@ CODES: Final = {
     "detection_not_found": (404, "No such detection"),
     "picture_not_found": (404, "No such picture"),
     "file_not_found": (404, "No such file"),
+    "queue_not_found": (404, "No such queue of dead letters"),
+    "dead_letter_not_found": (404, "No such parked entry"),
     "no_picture_yet": (404, "This camera has not sent a picture yet"),
     "method_not_allowed": (405, "This route does not have that method"),
+    "confirmation_needed": (409, "So many entries need a confirmation"),
+    "cleanup_running": (409, "A cleanup runs already"),
     "camera_exists": (409, "The folder belongs to a camera already"),
     "picture_gone": (410, "The picture's file is no longer there"),
     "body_too_large": (413, "The body is too large"),
@@ -38,6 +42,7 @@ CODES: Final = {
     "database_unavailable": (503, "PostgreSQL does not answer"),
     "redis_unavailable": (503, "Redis does not answer"),
     "service_unavailable": (503, "A service does not answer"),
+    "history_missing": (503, "The archive does not have what the log no longer has"),
     "starting": (503, "The server is starting"),
 }
 """Code → HTTP status and title. Codes are part of the API: they may be added, never changed."""

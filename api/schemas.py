@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.events import Level
-from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow, State, StateCount
+from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow, State
 
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 _NO_CONTROLS_BUT_LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
@@ -62,12 +62,6 @@ class DetectionsQuery(msgspec.Struct, frozen=True, kw_only=True):
     cursor: PageCursor | None = None
 
 
-class FilesQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/files: how many files are in each state."""
-
-    camera_id: Id | None = None
-
-
 class GpuHistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """GET /api/system/gpu/history."""
 
@@ -97,6 +91,8 @@ class EventChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     reviewed: bool | None = None
     notes: Notes | None = None
+    hold: bool | None = None
+    """True puts the event under legal hold, so that retention passes it by."""
 
 
 # --- what answers say -----------------------------------------------------------------------
@@ -138,6 +134,8 @@ class CamerasAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class EventAnswer(EventRow, frozen=True, kw_only=True):
     """An event; `engine` says who made the score and text that are in force."""
 
+    late: bool
+    """Assessed more than LATE_AFTER_SECONDS after its last picture was taken."""
     engine: Literal["rules", "rules+model"]
     links: dict[str, str]
 
@@ -217,14 +215,6 @@ class FileDetailAnswer(FileAnswer, frozen=True, kw_only=True):
     duplicates: list[FileAnswer]
 
 
-class FilesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/files: the ledger in numbers; every file is in exactly one state."""
-
-    states: dict[State, int]
-    reasons: list[StateCount]
-    total: int
-
-
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """202: the command is in the log, but the read model does not show it yet."""
 
@@ -251,7 +241,15 @@ class StageBacklog(msgspec.Struct, frozen=True, kw_only=True):
     processing: int
     """Handed to a worker and not finished (retries wait here too)."""
     oldest_seconds: float | None
-    """Age of the oldest entry being processed."""
+    """Age of the oldest entry that is not finished."""
+    gate: Literal["open", "closed"] | None
+    """closed: the stage pauses, `waits_for` is away. None: it needs no model, or none was told."""
+    waits_for: str | None
+    handled_per_second: float | None
+    """Over the last minute; None until that is measured."""
+    clears_in_seconds: float | None
+    """When nothing will be left, at the rate of the last minute with what arrives; None when it
+    pauses, does not shrink, or was not measured yet."""
 
 
 class ProjectionLag(msgspec.Struct, frozen=True, kw_only=True):
@@ -368,6 +366,10 @@ class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
 
     pending: int
     processing: int
+    oldest_seconds: float | None
+    clears_in_seconds: float | None
+    """The slowest stage's; None when one stage's cannot be told."""
+    paused_stages: list[str]
 
 
 class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):

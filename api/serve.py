@@ -13,6 +13,7 @@ import socket
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -21,11 +22,14 @@ from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
 from api.services import ApiConfig, ApiServices
 from api.starting import create_starting_app
+from api.states import ServiceStates
 from api.thumbnails import PictureRenderer
 from domain.errors import HsiError, TransientError
 from inference.pictures import PictureStore
-from projections.database import open_pool
+from projections.database import Pool, open_pool
 from projections.queries import Queries
+from projections.retention import Retention
+from projections.retention_queries import RetentionQueries
 from runtime.settings import Settings
 from streams.log import EventLog
 
@@ -151,18 +155,20 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
             settings.database_dsn, name="api", max_size=POOL_SIZE, wait_seconds=POOL_WAIT_SECONDS
         )
         opened.push_async_callback(pool.close)
-        services = _services(settings, log, Queries(pool))
+        services = _services(settings, log, pool)
         await services.queries.ping()
         await _prime(services)
         stack.push_async_callback(opened.pop_all().aclose)
     return services
 
 
-def _services(settings: Settings, log: EventLog, queries: Queries) -> ApiServices:
+def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
+    queries = Queries(pool)
     gpu = GpuHistory(
         minutes=settings.gpu_stats_history_minutes,
         interval_seconds=settings.gpu_poll_interval_seconds,
     )
+    states = ServiceStates()
     store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
     return ApiServices(
         config=ApiConfig(
@@ -173,18 +179,32 @@ def _services(settings: Settings, log: EventLog, queries: Queries) -> ApiService
             cors_origins=settings.cors_origins,
             gpu_poll_interval_seconds=settings.gpu_poll_interval_seconds,
             gpu_stats_history_minutes=settings.gpu_stats_history_minutes,
+            late_after_seconds=settings.late_after_seconds,
+            archive_dir=settings.archive_folder,
             risk_model_expected=settings.embedded_llm or settings.nemotron_url is not None,
         ),
         log=log,
         queries=queries,
         pictures=PictureRenderer(store),
-        broadcaster=Broadcaster(log, hear=gpu.hear),
+        broadcaster=Broadcaster(
+            log, hear=(gpu.hear, states.hear), late_after_seconds=settings.late_after_seconds
+        ),
         gpu=gpu,
+        retention=Retention(
+            log,
+            RetentionQueries(pool),
+            queries,
+            store,
+            days=settings.retention_days,
+            zone=ZoneInfo(settings.camera_timezone),
+        ),
+        states=states,
     )
 
 
 async def _prime(services: ApiServices) -> None:
-    """Fill the memory of GPU readings with what was sampled before this process started."""
+    """Fill the memories with what was sampled and said before this process started."""
+    services.states.learn(await services.queries.service_states())
     minutes = services.config.gpu_stats_history_minutes
     since = datetime.now(UTC) - timedelta(minutes=minutes)
     rows = await services.queries.gpu_history(since=since, limit=PRIMED_SAMPLES)

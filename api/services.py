@@ -11,8 +11,12 @@ from aiohttp import web
 
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
+from api.rates import Rates
+from api.states import ServiceStates
 from api.thumbnails import PictureRenderer
+from domain.lateness import LATE_AFTER_SECONDS
 from projections.queries import Queries
+from projections.retention import Retention
 from streams.log import EventLog
 
 
@@ -27,6 +31,9 @@ class ApiConfig:
     cors_origins: tuple[str, ...] = ()
     gpu_poll_interval_seconds: float = 5.0
     gpu_stats_history_minutes: int = 60
+    late_after_seconds: float = LATE_AFTER_SECONDS
+    archive_dir: Path | None = None
+    """Where the archive of the log lies; None reads the log alone."""
     risk_model_expected: bool = True
     """False when events are scored by the rules alone on purpose."""
 
@@ -41,6 +48,10 @@ class ApiServices:
     pictures: PictureRenderer
     broadcaster: Broadcaster
     gpu: GpuHistory
+    retention: Retention
+    states: ServiceStates = field(default_factory=ServiceStates)
+    """Hears the log's tail, so that it knows how services are while PostgreSQL is away."""
+    rates: Rates = field(default_factory=Rates)
     started: float = field(default_factory=time.monotonic)
     folder_locks: dict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)

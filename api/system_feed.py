@@ -54,16 +54,13 @@ class SystemFeed:
     async def greet(self, listener: Listener) -> None:
         """Offer a new client the state now and every service's state."""
         listener.offer(await self._status())
-        try:
-            states = await self._services.queries.service_states()
-        except TransientError:
-            return
-        for row in states:
+        for row in self._services.states.rows():
             data = ServiceData(
                 service=row.service,
                 status=row.status,
                 message=row.message,
                 changed_at=row.changed_at,
+                paused_stages=None if row.paused_stages is None else tuple(row.paused_stages),
             )
             listener.offer(_encoder.encode(ServiceSnapshot(data=data)))
 
@@ -90,9 +87,18 @@ class SystemFeed:
 def _depth(stages: list[StageBacklog]) -> QueueDepth | None:
     if not stages:
         return None
+    clears = [stage.clears_in_seconds for stage in stages]
     return QueueDepth(
         pending=sum(stage.pending for stage in stages),
         processing=sum(stage.processing for stage in stages),
+        oldest_seconds=max(
+            (stage.oldest_seconds for stage in stages if stage.oldest_seconds is not None),
+            default=None,
+        ),
+        clears_in_seconds=None
+        if None in clears
+        else max(seconds for seconds in clears if seconds is not None),
+        paused_stages=[stage.stage for stage in stages if stage.gate == "closed"],
     )
 
 

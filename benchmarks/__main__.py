@@ -7,7 +7,10 @@ import sys
 
 NAMES = {
     "step": "agent step: read, handle, append, acknowledge; against FastStream and raw redis-py",
+    "settle": "the fenced settlement of runs of 100 against plain pipelined XADD and XACK",
     "project": "from the log into the read models",
+    "whatif": "`hsi replay` over recorded detections: a week of four cameras with --full",
+    "rebuild": "the read models anew from the log, against a bare COPY of the same rows",
     "latency": "file closed → pushed to a WebSocket client, detector faked",
     "footprint": "`hsi up` warm: seconds to ready, memory and idle processor time",
 }

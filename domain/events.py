@@ -361,6 +361,38 @@ class EventReviewed(Event, frozen=True, kw_only=True):
     actor: str = "anonymous"
 
 
+class EventHeld(Event, frozen=True, kw_only=True):
+    """A person put an event under legal hold (or lifted it): retention passes it by."""
+
+    TAG: ClassVar[str] = "event.held"
+    STREAM: ClassVar[str] = "assessments"
+
+    event_id: str
+    held: bool
+    actor: str = "anonymous"
+
+
+class RetentionApplied(Event, frozen=True, kw_only=True):
+    """What this camera saw before `cutoff` is shown no more, and its pictures are deleted.
+
+    Holds for what was recorded before `as_of` and is not named as kept, whatever is replayed.
+    """
+
+    TAG: ClassVar[str] = "retention.applied"
+    STREAM: ClassVar[str] = "assessments"
+
+    cutoff: Moment
+    as_of: Moment
+    """When it was decided; names the run, over all cameras."""
+    kept_event_ids: tuple[str, ...] = ()
+    kept_picture_ids: tuple[str, ...] = ()
+    kept_file_ids: tuple[str, ...] = ()
+    events_deleted: int
+    detections_deleted: int
+    images_deleted: int
+    space_reclaimed: int
+
+
 # --- stream `cameras` -----------------------------------------------------------------------
 
 
@@ -443,10 +475,69 @@ class ServiceStateChanged(Event, frozen=True, kw_only=True):
     status: ServiceStatus
     message: str
     changed_at: Moment
+    paused_stages: tuple[str, ...] | None = None
+    """Stages of the telling process that pause because of it; None in events of before this."""
 
     @property
     def occurred_at(self) -> datetime:
         return self.changed_at
+
+
+class SettingsApplied(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """A process of the pipeline started with these settings; told only when one has changed.
+
+    Holds what decides results and is no secret. Which model answered is said by
+    `service.state_changed`, and by every detection and refinement itself.
+    """
+
+    TAG: ClassVar[str] = "settings.applied"
+    STREAM: ClassVar[str] = "system"
+
+    applied_at: Moment
+    detection_confidence_threshold: float
+    batch_window_seconds: int
+    batch_idle_timeout_seconds: int
+    fast_path_confidence_threshold: float
+    fast_path_object_types: tuple[str, ...]
+    severity_low_max: int
+    severity_medium_max: int
+    severity_high_max: int
+    camera_timezone: str
+    dedupe_ttl_seconds: int
+    video_frame_interval_seconds: float
+    video_max_frames: int
+    detector: Literal["embedded", "http", "triton"]
+    """How the detector is reached."""
+    risk_model: Literal["llama-server", "none"]
+    """`none`: events stand by their rules alone."""
+    rules_version: str
+    prompt_version: str
+    software_version: str
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.applied_at
+
+
+class RetentionFinished(Event, frozen=True, kw_only=True):
+    """A retention run over all cameras is done: figures, and readings before `cutoff` are gone."""
+
+    TAG: ClassVar[str] = "retention.finished"
+    STREAM: ClassVar[str] = "system"
+
+    cutoff: Moment
+    as_of: Moment
+    finished_at: Moment
+    retention_days: int
+    events_deleted: int
+    detections_deleted: int
+    gpu_stats_deleted: int
+    images_deleted: int
+    space_reclaimed: int
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.finished_at
 
 
 # --- stream `parked` ------------------------------------------------------------------------
@@ -471,6 +562,43 @@ class EntryParked(Event, frozen=True, kw_only=True):
     error: str
     attempts: int
     service_version: str
+    model: str | None = None
+    """The model that refused it and its version, where one was asked."""
+    model_version: str | None = None
+    picture_id: str | None = None
+    file_id: str | None = None
+    batch_id: str | None = None
+
+
+class EntryRedriven(Event, frozen=True, kw_only=True):
+    """A parked entry was handed back to the group that parked it, to be handled again."""
+
+    TAG: ClassVar[str] = "entry.redriven"
+    STREAM: ClassVar[str] = "parked"
+
+    parked_position: str
+    """Where its `entry.parked` stands in this partition of `parked`."""
+    group: str
+    event_id: str
+    """Envelope id of the entry, as in its `entry.parked`."""
+    cause: str
+    actor: str = "anonymous"
+    picture_id: str | None = None
+    file_id: str | None = None
+    batch_id: str | None = None
+
+
+class EntryDiscarded(Event, frozen=True, kw_only=True):
+    """A person decided that a parked entry is not to be handled any more."""
+
+    TAG: ClassVar[str] = "entry.discarded"
+    STREAM: ClassVar[str] = "parked"
+
+    parked_position: str
+    group: str
+    event_id: str
+    cause: str
+    actor: str = "anonymous"
     picture_id: str | None = None
     file_id: str | None = None
     batch_id: str | None = None
@@ -491,12 +619,18 @@ EVENT_TYPES: dict[str, type[Event]] = {
         RiskAssessed,
         AssessmentRefined,
         EventReviewed,
+        EventHeld,
+        RetentionApplied,
+        RetentionFinished,
         CameraRegistered,
         CameraUpdated,
         CameraRemoved,
         GpuSampled,
         ServiceStateChanged,
+        SettingsApplied,
         EntryParked,
+        EntryRedriven,
+        EntryDiscarded,
     )
 }
 

@@ -26,6 +26,9 @@ class Park:
     """Move it aside with its error and acknowledge, in one atomic call."""
 
     error: BaseException
+    model: str | None = None
+    """The model that refused it and its version, where one was asked."""
+    model_version: str | None = None
 
 
 Outcome = Done | Retry | Park

@@ -30,7 +30,16 @@ COMMANDS = {
     "migrate": Command("hsi.roles", "migrate", "Bring the database to this version's schema."),
     "config": Command("hsi.config", "config", "Show every setting and where it came from."),
     "models": Command("hsi.models", "app", "Fetch, check and list model files."),
+    "why": Command("hsi.why", "why", "Tell what became of a file, or where an event came from."),
+    "as-of": Command("hsi.as_of", "as_of", "Show what was in force at a past moment."),
+    "projections": Command(
+        "hsi.projections", "app", "Show how far the read models are; rebuild them, or switch back."
+    ),
+    "ledger": Command("hsi.ledger", "ledger", "Show how many files are in which state."),
+    "dlq": Command("hsi.dlq", "app", "Look at what was parked; redrive or discard it."),
+    "archive": Command("hsi.archive", "app", "Copy the log into files, and check these."),
     "demo": Command("hsi.demo", "demo", "Play real pictures into a camera folder."),
+    "replay": Command("hsi.replay", "replay", "Show what other settings would have made of it."),
     "version": Command("hsi.roles", "version", "Show the version."),
 }
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from hsi.plan import Role
 from runtime.children import Child, ChildError, Command, how_it_ended, spawn, tail
+from runtime.tasks import is_set_within
 
 FIRST_DELAY_SECONDS: Final = 5.0
 LONGEST_DELAY_SECONDS: Final = 300.0
@@ -89,7 +90,7 @@ class Keeper:
             delay = backoff.next(time.monotonic() - began)
             when = f"in {delay:g} s" if delay else "now"
             self._say(f"{self.role.name} {story}; starting it again {when}{self._last_words()}")
-            if await self._stopped_within(delay):
+            if await is_set_within(self._stopping, delay):
                 return status
 
     async def run_once(self) -> int:
@@ -135,13 +136,6 @@ class Keeper:
     def _last_words(self) -> str:
         words = tail(self.role.log, 8)
         return f"\nend of {self.role.log}:\n{words}" if words else ""
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     async def stop(self, hurry: asyncio.Event) -> None:
         """Ask it to end, wait as long as the role may take, then kill it; `hurry` ends waiting."""

@@ -119,8 +119,8 @@ def pipeline(places: Places, env: Mapping[str, str]) -> Role:
 
 
 def project(places: Places, env: Mapping[str, str]) -> Role:
-    """Return the process that keeps the read models."""
-    return _agents("project", ("project",), places, env, stop_seconds=15.0)
+    """Return the process that keeps the read models, and deletes what is too old."""
+    return _agents("project", ("project", "retention"), places, env, stop_seconds=15.0)
 
 
 def _agents(

@@ -19,20 +19,21 @@ def agents(
     roles: Annotated[
         list[str],
         typer.Argument(
-            help="watch, detect, batch, assess, refine, monitor, project", metavar="ROLE"
+            help="watch, detect, batch, assess, refine, monitor, project, retention",
+            metavar="ROLE",
         ),
     ],
     env_file: EnvFile = None,
 ) -> None:
     """Run one or more agent roles in this process until Ctrl-C.
 
-    Needs REDIS_URL (the role project DATABASE_URL too); `hsi up` runs all roles with embedded
-    servers instead.
+    Needs REDIS_URL (the roles project and retention DATABASE_URL too); `hsi up` runs all roles
+    with embedded servers instead.
 
     Examples: `hsi agents detect` · `hsi agents watch detect batch assess refine monitor`
     """
     settings = load_settings(env_file)
-    _require(settings, "agents", database="project" in roles)
+    _require(settings, "agents", database=bool({"project", "retention"} & set(roles)))
     configure_logs(settings, "+".join(roles))
     # Imported here: what is missing is said at once, and only what runs is loaded.
     from agents.app import run_roles

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.errors import PermanentError
 from domain.events import Box
 from inference.labels import COCO_LABELS
 from inference.ports import BOX_FLOOR
@@ -45,16 +46,18 @@ def to_boxes(
     """Return the rows above BOX_FLOOR as boxes clipped to the picture, by falling score.
 
     `corners` are left, top, right, bottom in pixels of the picture of `width` x `height`. Rows
-    that are not finite, name no class or lie outside the picture are dropped.
+    that name no class or lie outside the picture are dropped. Raises PermanentError when a score,
+    or a corner of a row that counts, is no number: a broken answer is not an empty one.
     """
+    _refuse_no_numbers(scores, "scores")
     rows = np.flatnonzero((scores > BOX_FLOOR) & (labels >= 0) & (labels < len(COCO_LABELS)))
     rows = rows[np.argsort(-scores[rows], kind="stable")][:MOST_BOXES]
+    _refuse_no_numbers(corners[rows], "corners")
     limits = np.array([width, height, width, height], dtype=np.float64)
     inside = np.clip(corners[rows].astype(np.float64), 0, limits)
     boxes = []
     for row, (left, top, right, bottom) in zip(rows, inside.tolist(), strict=True):
-        # Written so that a NaN fails the comparison too.
-        if not (right > left and bottom > top):
+        if right <= left or bottom <= top:
             continue
         box = Box(
             label=COCO_LABELS[int(labels[row])],
@@ -66,3 +69,12 @@ def to_boxes(
         )
         boxes.append(box)
     return tuple(boxes)
+
+
+def _refuse_no_numbers(values: Floats, what: str) -> None:
+    """Raise PermanentError unless every value is a finite number."""
+    if wrong := int(np.count_nonzero(~np.isfinite(values))):
+        raise PermanentError(
+            f"the detector answered {wrong} of {values.size} {what} that are not finite numbers: "
+            "check its model file and precision (FP16 can overflow), then redrive the picture"
+        )

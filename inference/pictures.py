@@ -129,6 +129,50 @@ class PictureStore:
             "it was looked at"
         )
 
+    # --- deleting ---------------------------------------------------------------------------
+
+    def size_of(self, uri: str, sha256_hex: str | None) -> int | None:
+        """Return the size of a file that still holds these bytes; None when there is none.
+
+        Raises ServiceUnavailableError while the cameras' whole folder is away, TransientError
+        when the file cannot be read.
+        """
+        try:
+            root, path = self._locate(uri)
+        except PermanentError:
+            return None  # No picture's URI names no picture of ours.
+        if not os.path.isdir(root) and root == os.path.realpath(self.base):
+            raise self._missing(uri, root)
+        try:
+            with _open_below(root, path) as file:
+                if sha256_hex is not None and _digest(file.stream) != sha256_hex:
+                    return None
+                return file.size_bytes
+        except (FileNotFoundError, IsADirectoryError, PermanentError):
+            return None
+        except OSError as error:
+            raise TransientError(f"{uri} cannot be read: {error.strerror}") from error
+
+    def delete(self, uri: str, sha256_hex: str | None) -> bool:
+        """Delete a file if it still holds these bytes; return whether it was there.
+
+        Raises like `size_of`, and TransientError when the folder does not let it be deleted.
+        """
+        if self.size_of(uri, sha256_hex) is None:
+            return False
+        root, path = self._locate(uri)
+        try:
+            with _folder_below(root, path) as (folder, name):
+                os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise TransientError(
+                f"{uri} cannot be deleted ({error.strerror}): let the retention role write in "
+                "the cameras' folders"
+            ) from error
+        return True
+
     # --- frames of videos -------------------------------------------------------------------
 
     def save_frame(self, file_id: str, number: int, jpeg: bytes) -> str:
@@ -167,6 +211,13 @@ class PictureStore:
         if not _FRAME.fullmatch(f"{file_id}/1.jpg"):
             raise OutsideError(f"{escape_path(file_id)!r} is not a file's id")
         shutil.rmtree(self.frames / file_id, ignore_errors=True)
+
+
+def _digest(stream: BinaryIO) -> str:
+    hasher = sha256()
+    while chunk := stream.read(1 << 20):
+        hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def _parts(path: str) -> list[str]:
@@ -209,6 +260,17 @@ def _open_below(root: str, path: str) -> Iterator[OpenFile]:
             raise NotAFileError(f"{escape_path(path)!r} is not a regular file")
         stream = stack.enter_context(os.fdopen(file, "rb", closefd=False))
         yield OpenFile(stream, status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def _folder_below(root: str, path: str) -> Iterator[tuple[int, str]]:
+    """Open the folder that holds `path`, step by step; give it with the name in it."""
+    *folders, name = _resolved(root, path).split("/")
+    with contextlib.ExitStack() as stack:
+        at = _open_step(stack, root, None, os.O_DIRECTORY)
+        for folder in folders:
+            at = _open_step(stack, folder, at, os.O_DIRECTORY | os.O_NOFOLLOW)
+        yield at, name
 
 
 def _open_step(stack: contextlib.ExitStack, name: str, at: int | None, flags: int) -> int:

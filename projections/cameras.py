@@ -73,6 +73,7 @@ class Cameras:
     name = "cameras"
     version = 1
     streams = ("cameras", "files")
+    tables = ("cameras",)
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write the configuration event by event (they are few) and the sightings at once."""

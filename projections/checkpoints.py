@@ -28,6 +28,11 @@ SELECT stream, partition, ms, seq, incarnation FROM checkpoints
 WHERE projection = %(projection)s AND version = %(version)s
 """
 
+NEWER: Final = """
+SELECT max(version) FROM checkpoints
+WHERE projection = %(projection)s HAVING max(version) > %(version)s
+"""
+
 # Compare-and-swap of several lanes: moves only those that stand where the reader left them.
 MOVE: Final = """
 UPDATE checkpoints AS c SET ms = r.ms, seq = r.seq, updated_at = now()
@@ -66,6 +71,13 @@ class Checkpoints:
         Raises ForeignCheckpointError when a checkpoint was made in another life of the log.
         """
         wanted = list(lanes)
+        newer = await (await connection.execute(NEWER, self._values())).fetchone()
+        if newer is not None:
+            raise ForeignCheckpointError(
+                f"the read model {self.projection} follows version {newer[0]} of its rules, this "
+                f"software knows version {self.version} only: end this process and run the newer "
+                "software, or switch back with its `hsi projections rollback`"
+            )
         founding = msgspec.json.encode([{"stream": s, "partition": p} for s, p in wanted])
         await connection.execute(FOUND, self._values() | {"lanes": founding.decode()})
         cursor = await connection.execute(LOAD, self._values())

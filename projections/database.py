@@ -1,8 +1,10 @@
 """How this product reaches PostgreSQL: one URL form in, one pool out."""
 
+from collections.abc import Mapping
+from typing import LiteralString
 from urllib.parse import urlsplit
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
@@ -41,6 +43,18 @@ def shown_url(database_url: str) -> str:
     """Return the URL for messages: without user, password and query."""
     parts = urlsplit(libpq_url(database_url))
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+async def one_row(
+    connection: Connection,
+    statement: sql.SQL | sql.Composed | LiteralString,
+    parameters: Mapping[str, object] | None = None,
+) -> TupleRow:
+    """Run a statement that always answers a row, and return the first."""
+    row = await (await connection.execute(statement, parameters)).fetchone()
+    if row is None:
+        raise LookupError(f"no row from {statement!r}")
+    return row
 
 
 async def open_pool(

@@ -9,22 +9,23 @@ import msgspec
 from domain.events import ObjectsDetected
 from domain.ids import detection_id
 from projections.database import Connection
-from projections.read_model import Run, write_rows
+from projections.read_model import Run, Write, write_rows
+from projections.redaction import DELETE_DETECTIONS, detection_writes, redact
 from streams.envelope import Envelope
 
 # A picture's boxes never change once they are told, so the first telling stands.
 INSERT_DETECTIONS: Final = """
 INSERT INTO detections (
     id, picture_id, file_id, camera_id, captured_at, label, confidence, x, y, width, height,
-    model, model_version, fallback)
+    model, model_version, fallback, recorded_at)
 SELECT
     id, picture_id, file_id, camera_id, captured_at, label, confidence, x, y, width, height,
-    model, model_version, fallback
+    model, model_version, fallback, recorded_at
 FROM json_to_recordset(%(rows)s::json) AS r (
     id text, picture_id text, file_id text, camera_id text, captured_at timestamptz, label text,
     confidence double precision, x double precision, y double precision,
     width double precision, height double precision, model text, model_version text,
-    fallback boolean)
+    fallback boolean, recorded_at timestamptz)
 ON CONFLICT DO NOTHING
 """
 
@@ -44,6 +45,7 @@ class _Detection(msgspec.Struct, frozen=True):
     model: str
     model_version: str
     fallback: bool
+    recorded_at: datetime
 
 
 class Detections:
@@ -51,17 +53,26 @@ class Detections:
 
     name = "detections"
     version = 1
-    streams = ("detections",)
+    streams = ("detections", "assessments")
+    tables = ("detections", "detection_redactions")
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Insert one row a box at or above its event's threshold."""
-        rows = [
-            row for event, _ in Run(envelopes).of(ObjectsDetected) for row in _detections(event)
-        ]
-        await write_rows(connection, INSERT_DETECTIONS, rows)
+        for write in self.writes(Run(envelopes)):
+            await write_rows(connection, write.statement, write.rows)
+        await redact(connection, envelopes, DELETE_DETECTIONS)
+
+    def writes(self, run: Run) -> list[Write]:
+        """Return the rows of a run; of one detection that is told twice, the first."""
+        rows: dict[str, _Detection] = {}
+        for event, envelope in run.of(ObjectsDetected):
+            for row in _detections(event, envelope.recorded_at):
+                rows.setdefault(row.id, row)
+        inserted = Write(INSERT_DETECTIONS, list(rows.values()), "detections")
+        return [inserted, *detection_writes(run)]
 
 
-def _detections(event: ObjectsDetected) -> list[_Detection]:
+def _detections(event: ObjectsDetected, recorded_at: datetime) -> list[_Detection]:
     return [
         _Detection(
             detection_id(event.picture_id, index),
@@ -78,6 +89,7 @@ def _detections(event: ObjectsDetected) -> list[_Detection]:
             event.model,
             event.model_version,
             event.fallback,
+            recorded_at,
         )
         for index, box in enumerate(event.boxes)
         if box.score >= event.threshold

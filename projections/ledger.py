@@ -9,23 +9,26 @@ import msgspec
 from domain.events import (
     BatchClosed,
     BatchEscalated,
-    EntryParked,
     Event,
     FileDuplicated,
     FileRejected,
     ImageReceived,
     ObjectsDetected,
     PictureBatched,
+    PictureFiltered,
     RiskAssessed,
     VideoReceived,
 )
 from projections.database import Connection
-from projections.read_model import Run, write_rows
+from projections.ledger_parked import (
+    INSERT_PARKED,
+    RESOLVE_PARKED,
+    parked_rows,
+    resolved_rows,
+)
+from projections.read_model import Run, Write, write_rows
+from projections.redaction import MARK_FILES, MARK_PICTURES, ledger_writes, redact
 from streams.envelope import Envelope
-
-WAITING_STAGE: Final = {"detect": "detect", "batch": "batch", "assess": "assess"}
-"""Consumer group that parked an entry → the step its pictures now wait for. A parked `refine`
-holds nobody up: the rules' assessment stands."""
 
 # A file is told once. What was rejected (say, as not readable) may still become a picture or a
 # video later under the same id; that then counts.
@@ -69,15 +72,17 @@ FROM new WHERE files.file_id = new.file_id
 UPSERT_PICTURES: Final = """
 INSERT INTO pictures AS p (
     picture_id, camera_id, file_id, uri, captured_at, frame, width, height, received_at,
-    detected_at, detection_count, model, model_version, batch_id, event_id, assessed_at)
+    detected_at, detection_count, model, model_version, batch_id, event_id, assessed_at,
+    filtered_reason)
 SELECT
     picture_id, camera_id, file_id, uri, captured_at, frame, width, height, received_at,
-    detected_at, detection_count, model, model_version, batch_id, event_id, assessed_at
+    detected_at, detection_count, model, model_version, batch_id, event_id, assessed_at,
+    filtered_reason
 FROM json_to_recordset(%(rows)s::json) AS r (
     picture_id text, camera_id text, file_id text, uri text, captured_at timestamptz,
     frame bigint, width bigint, height bigint, received_at timestamptz,
     detected_at timestamptz, detection_count integer, model text, model_version text,
-    batch_id text, event_id text, assessed_at timestamptz)
+    batch_id text, event_id text, assessed_at timestamptz, filtered_reason text)
 ON CONFLICT (picture_id) DO UPDATE SET
     file_id = COALESCE(p.file_id, EXCLUDED.file_id),
     uri = COALESCE(p.uri, EXCLUDED.uri),
@@ -92,22 +97,8 @@ ON CONFLICT (picture_id) DO UPDATE SET
     model_version = COALESCE(p.model_version, EXCLUDED.model_version),
     batch_id = COALESCE(p.batch_id, EXCLUDED.batch_id),
     event_id = COALESCE(p.event_id, EXCLUDED.event_id),
-    assessed_at = COALESCE(p.assessed_at, EXCLUDED.assessed_at)
-"""
-
-INSERT_PARKED: Final = """
-INSERT INTO parked_entries (
-    partition, ms, seq, camera_id, source_stream, source_position, group_name, stage, event_id,
-    event_tag, cause, error, attempts, service_version, parked_at, picture_id, file_id, batch_id)
-SELECT
-    partition, ms, seq, camera_id, source_stream, source_position, group_name, stage, event_id,
-    event_tag, cause, error, attempts, service_version, parked_at, picture_id, file_id, batch_id
-FROM json_to_recordset(%(rows)s::json) AS r (
-    partition integer, ms bigint, seq bigint, camera_id text, source_stream text,
-    source_position text, group_name text, stage text, event_id text, event_tag text, cause text,
-    error text, attempts bigint, service_version text, parked_at timestamptz, picture_id text,
-    file_id text, batch_id text)
-ON CONFLICT DO NOTHING
+    assessed_at = COALESCE(p.assessed_at, EXCLUDED.assessed_at),
+    filtered_reason = COALESCE(p.filtered_reason, EXCLUDED.filtered_reason)
 """
 
 
@@ -156,6 +147,7 @@ class _Picture(msgspec.Struct, omit_defaults=True):
     batch_id: str | None = None
     event_id: str | None = None
     assessed_at: datetime | None = None
+    filtered_reason: str | None = None
 
     def receive(self, event: ImageReceived, at: datetime) -> None:
         if self.received_at is None:
@@ -175,6 +167,10 @@ class _Picture(msgspec.Struct, omit_defaults=True):
             self.model = event.model
             self.model_version = event.model_version
 
+    def filter(self, event: PictureFiltered) -> None:
+        if self.filtered_reason is None:
+            self.filtered_reason = event.reason
+
     def join(self, batch_id: str) -> None:
         if self.batch_id is None:
             self.batch_id = batch_id
@@ -185,41 +181,37 @@ class _Picture(msgspec.Struct, omit_defaults=True):
             self.assessed_at = at
 
 
-class _Parked(msgspec.Struct, frozen=True, kw_only=True):
-    partition: int
-    ms: int
-    seq: int
-    camera_id: str
-    source_stream: str
-    source_position: str
-    group_name: str
-    stage: str | None
-    event_id: str
-    event_tag: str
-    cause: str
-    error: str
-    attempts: int
-    service_version: str
-    parked_at: datetime
-    picture_id: str | None
-    file_id: str | None
-    batch_id: str | None
-
-
 class Ledger:
     """Read model of files, pictures and what was parked; `file_states` derives the states."""
 
     name = "ledger"
     version = 1
     streams = ("files", "detections", "batches", "assessments", "parked")
+    tables = (
+        "files",
+        "pictures",
+        "parked_entries",
+        "file_redactions",
+        "redacted_files",
+        "redacted_pictures",
+    )
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
-        """Write the files first, so that the frames of a video find it."""
-        run = Run(envelopes)
-        await write_rows(connection, UPSERT_FILES, _files(run))
-        await write_rows(connection, ADD_FRAMES, _frames(run))
-        await write_rows(connection, UPSERT_PICTURES, _pictures(run))
-        await write_rows(connection, INSERT_PARKED, _parked(run))
+        """Write what follows from `envelopes`."""
+        for write in self.writes(Run(envelopes)):
+            await write_rows(connection, write.statement, write.rows)
+        await redact(connection, envelopes, MARK_FILES, MARK_PICTURES)
+
+    def writes(self, run: Run) -> list[Write]:
+        """Return the files first, so that the frames of a video find it."""
+        return [
+            Write(UPSERT_FILES, _files(run), "files"),
+            Write(ADD_FRAMES, _frames(run)),
+            Write(UPSERT_PICTURES, _pictures(run), "pictures"),
+            Write(INSERT_PARKED, parked_rows(run), "parked_entries"),
+            Write(RESOLVE_PARKED, resolved_rows(run)),
+            *ledger_writes(run),
+        ]
 
 
 def _files(run: Run) -> list[_File]:
@@ -330,6 +322,8 @@ def _pictures(run: Run) -> list[_Picture]:
     for detected, envelope in run.of(ObjectsDetected):
         picture = pictures.of(detected.picture_id, detected.camera_id)
         picture.detect(detected, envelope.recorded_at)
+    for filtered, _ in run.of(PictureFiltered):
+        pictures.of(filtered.picture_id, filtered.camera_id).filter(filtered)
     for envelope in run.in_order(PictureBatched, BatchEscalated, BatchClosed):
         _join(pictures, envelope.event)
     for assessed, envelope in run.of(RiskAssessed):
@@ -348,29 +342,3 @@ def _join(pictures: _Pictures, event: Event) -> None:
                 pictures.of(member.picture_id, event.camera_id).join(event.batch_id)
         case _:
             pass
-
-
-def _parked(run: Run) -> list[_Parked]:
-    return [
-        _Parked(
-            partition=envelope.partition,
-            ms=envelope.position.ms,
-            seq=envelope.position.seq,
-            camera_id=event.camera_id,
-            source_stream=event.source_stream,
-            source_position=event.position,
-            group_name=event.group,
-            stage=WAITING_STAGE.get(event.group),
-            event_id=event.event_id,
-            event_tag=event.event_tag,
-            cause=event.cause,
-            error=event.error,
-            attempts=event.attempts,
-            service_version=event.service_version,
-            parked_at=envelope.recorded_at,
-            picture_id=event.picture_id,
-            file_id=event.file_id,
-            batch_id=event.batch_id,
-        )
-        for event, envelope in run.of(EntryParked)
-    ]

@@ -1,11 +1,14 @@
 """Queries about files and pictures: where each stands, and why."""
 
+from dataclasses import asdict
 from typing import Final
 
 from psycopg.sql import SQL
 
-from projections.reading import Reader
-from projections.rows import FileDetail, FileRow, PictureRow, StateCount
+from projections.cursor import Cursor
+from projections.ledger_counts import FILES_AND_PICTURES, NOTHING_SEEN, PLAIN_STATE, LedgerCounts
+from projections.paging import page_conditions, page_of, page_values
+from projections.rows import FileDetail, FileFilter, FileRow, Page, PictureRow
 
 FILE_COLUMNS: Final = SQL(
     """file_id, camera_id, path, sha256, size_bytes, media, captured_at, captured_from,
@@ -56,18 +59,28 @@ NEWEST_PICTURE: Final = SQL(
     ORDER BY captured_at DESC, picture_id DESC LIMIT 1"""
 ).format(PICTURE_COLUMNS)
 
-# A duplicate's reason is a file id, different for each: they are counted together.
-COUNTS: Final = SQL(
-    """
-SELECT state, CASE WHEN state = 'duplicate' THEN '' ELSE reason END AS reason, count(*) AS files
-FROM file_states
-WHERE %(camera_id)s::text IS NULL OR camera_id = %(camera_id)s
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
+FILES_PAGE: Final = SQL(
+    """SELECT {columns} FROM file_states WHERE {conditions}
+    ORDER BY received_at DESC, file_id DESC LIMIT %(limit)s"""
 )
 
+FILE_CONDITIONS: Final = {
+    "state": SQL("state = %(state)s"),
+    "camera_id": SQL("camera_id = %(camera_id)s"),
+    "reason": SQL("reason = %(reason)s"),
+    "after_id": SQL("(received_at, file_id) < (%(after_at)s, %(after_id)s)"),
+}
 
-class LedgerQueries(Reader):
+# Files in a rare state are not looked for among all: first those that are plainly at their end
+# are left out.
+NOT_PLAIN: Final = SQL(
+    "file_id = ANY (ARRAY(SELECT f.file_id FROM {tables} WHERE ({plain}) IS NULL))"
+).format(tables=FILES_AND_PICTURES, plain=PLAIN_STATE)
+
+WITHOUT_MEDIA: Final = SQL("media IS NULL")
+
+
+class LedgerQueries(LedgerCounts):
     """Reads of the ledger."""
 
     async def file(self, file_id: str) -> FileDetail | None:
@@ -90,6 +103,20 @@ class LedgerQueries(Reader):
         """Return the newest picture that a camera sent."""
         return await self._first(PictureRow, NEWEST_PICTURE, {"camera_id": camera_id})
 
-    async def file_counts(self, *, camera_id: str | None = None) -> list[StateCount]:
-        """Return how many files are in each state; the sum is every file seen."""
-        return await self._all(StateCount, COUNTS, {"camera_id": camera_id})
+    async def files(
+        self, wanted: FileFilter, *, limit: int, after: str | None = None
+    ) -> Page[FileRow]:
+        """Return a page of files, the last taken in first."""
+        values = page_values(asdict(wanted), limit, after)
+        conditions = page_conditions(FILE_CONDITIONS, values)
+        if wanted.state in ("duplicate", "rejected"):
+            conditions += SQL(" AND ") + WITHOUT_MEDIA
+        elif wanted.state in ("pending", "parked") or _is_rare(wanted):
+            conditions += SQL(" AND ") + NOT_PLAIN
+        statement = FILES_PAGE.format(columns=FILE_COLUMNS, conditions=conditions)
+        rows = await self._all(FileRow, statement, values)
+        return page_of(rows, limit, lambda row: Cursor(row.received_at, row.file_id))
+
+
+def _is_rare(wanted: FileFilter) -> bool:
+    return wanted.state == "filtered" and wanted.reason not in (None, NOTHING_SEEN)

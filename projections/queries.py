@@ -1,15 +1,17 @@
 """Every read the API makes; ledger and system have files of their own."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
 import msgspec
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL
 
 from domain.events import BatchFacts, Signal
 from projections.cursor import Cursor
+from projections.dead_letter_queries import DeadLetterQueries
 from projections.ledger_queries import FILES, PICTURES, LedgerQueries
+from projections.lineage_queries import LineageQueries
+from projections.paging import page_conditions, page_of, page_values
 from projections.rows import (
     CameraRow,
     DetectionFilter,
@@ -48,7 +50,7 @@ EVENT_COLUMNS: Final = SQL(
     rules_version, assessed_at, model_stage, model_score, model_assessed_score,
     model_assessed_level, model, model_prompt_version, model_prompt_sha256, model_raw_text,
     model_tokens_in, model_tokens_out, model_seconds, model_summary, model_reasoning,
-    refined_at, reviewed, notes, reviewed_by, reviewed_at"""
+    refined_at, reviewed, notes, reviewed_by, reviewed_at, held"""
 )
 
 # stage is NULL while only a review of the event has been applied.
@@ -103,7 +105,7 @@ _signals = msgspec.json.Decoder(list[Signal])
 _facts = msgspec.json.Decoder(BatchFacts)
 
 
-class Queries(LedgerQueries, SystemQueries):
+class Queries(LedgerQueries, DeadLetterQueries, LineageQueries, SystemQueries):
     """Every read the API makes.
 
     Each method raises ServiceUnavailableError("database", …) when PostgreSQL does not answer;
@@ -122,12 +124,12 @@ class Queries(LedgerQueries, SystemQueries):
         self, wanted: EventFilter, *, limit: int, after: str | None = None
     ) -> Page[EventRow]:
         """Return a page of events, newest first; `after` is the page before's `next_cursor`."""
-        values = _values(asdict(wanted), limit, after)
+        values = page_values(asdict(wanted), limit, after)
         statement = EVENTS_PAGE.format(
-            columns=EVENT_COLUMNS, conditions=_conditions(EVENT_CONDITIONS, values)
+            columns=EVENT_COLUMNS, conditions=page_conditions(EVENT_CONDITIONS, values)
         )
         rows = await self._all(_event_row, statement, values)
-        return _page(rows, limit, lambda row: Cursor(row.started_at, row.id))
+        return page_of(rows, limit, lambda row: Cursor(row.started_at, row.id))
 
     async def event(self, event_id: str) -> EventDetail | None:
         """Return an event with its pictures, their detections and the files they came from."""
@@ -148,38 +150,16 @@ class Queries(LedgerQueries, SystemQueries):
         self, wanted: DetectionFilter, *, limit: int, after: str | None = None
     ) -> Page[DetectionRow]:
         """Return a page of detections, newest picture first."""
-        values = _values(asdict(wanted), limit, after)
+        values = page_values(asdict(wanted), limit, after)
         statement = DETECTIONS_PAGE.format(
-            columns=DETECTION_COLUMNS, conditions=_conditions(DETECTION_CONDITIONS, values)
+            columns=DETECTION_COLUMNS, conditions=page_conditions(DETECTION_CONDITIONS, values)
         )
         rows = await self._all(DetectionRow, statement, values)
-        return _page(rows, limit, lambda row: Cursor(row.captured_at, row.id))
+        return page_of(rows, limit, lambda row: Cursor(row.captured_at, row.id))
 
     async def detection(self, detection_id: str) -> DetectionRow | None:
         """Return one detection."""
         return await self._first(DetectionRow, DETECTION, {"id": detection_id})
-
-
-def _values(wanted: Mapping[str, object], limit: int, after: str | None) -> dict[str, object]:
-    """Return the statement's values: the given filters, one row more than the page, the cursor."""
-    values = {name: value for name, value in wanted.items() if value is not None}
-    values["limit"] = limit + 1
-    if after is not None:
-        cursor = Cursor.decode(after)
-        values |= {"after_at": cursor.at, "after_id": cursor.id}
-    return values
-
-
-def _conditions(known: Mapping[str, SQL], values: Mapping[str, object]) -> Composed:
-    """Return the conditions that `values` ask for, joined."""
-    return SQL(" AND ").join([SQL("true"), *(c for name, c in known.items() if name in values)])
-
-
-def _page(rows: list[T], limit: int, key: Callable[[T], Cursor]) -> Page[T]:
-    """Cut the row too many off; where there was one, another page begins."""
-    items = rows[:limit]
-    more = len(rows) > limit and bool(items)
-    return Page(items=items, next_cursor=key(items[-1]).encode() if more else None)
 
 
 def _event_row(signals: str, facts: str, **columns: Any) -> EventRow:  # noqa: ANN401 - as stored

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -36,8 +37,35 @@ class ReadModel(Protocol):
         """Return the streams that `apply` wants to see."""
         ...
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Return the tables that `apply` writes, and nobody else; a rebuild makes them anew."""
+        ...
+
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write what follows from `envelopes`, in the transaction the caller has opened."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Rows for one statement, which reads them from `%(rows)s`; at most one row a key."""
+
+    statement: str
+    rows: Sequence[msgspec.Struct]
+    table: str | None = None
+    """The table that the statement inserts the rows into, column by column as they are named.
+
+    A rebuild copies them there; rows of one key that come in several runs are put through the
+    statement later. None: the statement changes rows that are there, so it waits for the end."""
+
+
+@runtime_checkable
+class Writing(ReadModel, Protocol):
+    """A read model that can say what it would write, so that a rebuild can write it faster."""
+
+    def writes(self, run: "Run") -> list[Write]:
+        """Return what follows from a run, in the order in which it is to be written."""
         ...
 
 

@@ -175,6 +175,8 @@ class EventRow(Row, frozen=True, kw_only=True):
     reviewed_by: str | None
     """Who last changed the mark or the note."""
     reviewed_at: datetime | None
+    held: bool
+    """Under legal hold: retention passes it by."""
 
 
 class EventDetail(Row, frozen=True, kw_only=True):
@@ -200,6 +202,63 @@ class StateCount(Row, frozen=True, kw_only=True):
     state: State
     reason: str
     files: int
+
+
+class LedgerRow(Row, frozen=True, kw_only=True):
+    """How many files of one camera and age are in one state for one reason."""
+
+    camera_id: str
+    state: State
+    reason: str
+    age: int
+    """How many of the ages in `ledger_counts.AGES` the file has reached."""
+    files: int
+    oldest_at: datetime
+    """When the oldest of them was taken in."""
+    oldest_id: str | None
+    """Which file that is; None where nobody waits for it."""
+
+
+class DeadLetterGroup(Row, frozen=True, kw_only=True):
+    """Parked entries of one stage and cause, from one version of the software and the model."""
+
+    group_name: str
+    cause: str
+    service_version: str
+    model: str | None
+    model_version: str | None
+    entries: int
+    oldest_at: datetime
+    newest_at: datetime
+    error: str
+    """What the newest of them says."""
+
+
+class DeadLetterRow(Row, frozen=True, kw_only=True):
+    """One parked entry, and what was decided about it."""
+
+    id: str
+    camera_id: str
+    source_stream: str
+    source_position: str
+    group_name: str
+    event_id: str
+    event_tag: str
+    cause: str
+    error: str
+    attempts: int
+    service_version: str
+    model: str | None
+    model_version: str | None
+    parked_at: datetime
+    first_parked_at: datetime
+    """Earlier than `parked_at` for an entry that was redriven and parked again."""
+    picture_id: str | None
+    file_id: str | None
+    batch_id: str | None
+    resolution: Literal["redriven", "discarded"] | None
+    resolved_at: datetime | None
+    resolved_by: str | None
 
 
 class Totals(Row, frozen=True, kw_only=True):
@@ -240,6 +299,8 @@ class ServiceStateRow(Row, frozen=True, kw_only=True):
     status: ServiceStatus
     message: str
     changed_at: datetime
+    paused_stages: list[str] | None = None
+    """Stages that pause because it is away; None: nobody has said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +330,22 @@ class DetectionFilter:
     end: datetime | None = None
     """Pictures captured before this moment."""
     min_confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileFilter:
+    """Which files to list; None does not restrict."""
+
+    state: State | None = None
+    camera_id: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Which parked entries to list; None does not restrict."""
+
+    groups: list[str] | None = None
+    """Consumer groups that parked them."""
+    cause: str | None = None
+    camera_id: str | None = None

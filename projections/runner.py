@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from typing import Final
 
 import psycopg
 from psycopg import errors as pg
@@ -18,10 +17,10 @@ from projections.checkpoints import (
     ForeignCheckpointError,
     ends_of,
 )
-from projections.database import Connection, Pool
+from projections.database import Pool
 from projections.read_model import ReadModel
-from runtime.service import unless_stopped
-from runtime.tasks import end
+from projections.refusals import REFUSED, apply_what_is_taken
+from runtime.tasks import end, unless_stopped
 from streams.envelope import Envelope
 from streams.log import EventLog
 
@@ -36,16 +35,6 @@ LONGEST_WAIT_SECONDS = 10.0
 
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TransientError)
 """PostgreSQL or Redis does not answer (or a deadlock was broken): the same run later."""
-
-_REFUSED = (psycopg.DataError, psycopg.IntegrityError)
-"""PostgreSQL takes everything but these values: never, however often they are sent."""
-
-NOTE_REFUSED: Final = """
-INSERT INTO refused_events (
-    projection, version, stream, partition, ms, seq, event_id, event_tag, error, refused_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, now())
-ON CONFLICT DO NOTHING
-"""
 
 _log = logging.getLogger(__name__)
 
@@ -166,11 +155,10 @@ class Projector:
         except (pg.UndefinedTable, pg.UndefinedColumn) as error:
             raise self._schema_missing(error) from error
         for (stream, partition), position in cursors.items():
-            newest = await self._event_log.newest(stream, partition)
-            if position > newest:
+            if await self._event_log.has_lost(stream, partition, position):
                 raise ForeignCheckpointError(
                     f"the read model {self.name} has applied {stream}/{partition} up to "
-                    f"{position}, but the log ends at {newest}: the log has lost its end; "
+                    f"{position}, which the log does not hold: the log has lost its end; "
                     "restore the log, or point DATABASE_URL at an empty database to rebuild"
                 )
         return cursors
@@ -180,52 +168,12 @@ class Projector:
             async with self._pool.connection() as connection, connection.transaction():
                 await self._checkpoints.move(connection, old, new)
                 await self._read_model.apply(connection, envelopes)
-        except _REFUSED:
+        except REFUSED:
             async with self._pool.connection() as connection, connection.transaction():
                 await self._checkpoints.move(connection, old, new)
-                await self._apply_halves(connection, envelopes)
+                await apply_what_is_taken(connection, self._read_model, envelopes)
         except (pg.UndefinedTable, pg.UndefinedColumn) as error:
             raise self._schema_missing(error) from error
-
-    async def _apply_halves(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
-        """Apply a run of which PostgreSQL refuses something, leaving out just what it refuses."""
-        try:
-            async with connection.transaction():
-                await self._read_model.apply(connection, envelopes)
-        except _REFUSED as error:
-            if len(envelopes) == 1:
-                await self._note_refused(connection, envelopes[0], error)
-                return
-            middle = len(envelopes) // 2
-            await self._apply_halves(connection, envelopes[:middle])
-            await self._apply_halves(connection, envelopes[middle:])
-
-    async def _note_refused(
-        self, connection: Connection, envelope: Envelope, error: psycopg.Error
-    ) -> None:
-        _log.error(
-            "read model %s passes over %s at %s/%d %s, which PostgreSQL refuses: %s",
-            self.name,
-            envelope.tag,
-            envelope.stream,
-            envelope.partition,
-            envelope.position,
-            error,
-            extra={"action": "event_refused", "projection": self.name},
-        )
-        await connection.execute(
-            NOTE_REFUSED,
-            (
-                self.name,
-                self._read_model.version,
-                envelope.stream,
-                envelope.partition,
-                *envelope.position,
-                envelope.id.replace("\0", "\ufffd"),
-                envelope.tag,
-                str(error).replace("\0", "\ufffd"),
-            ),
-        )
 
     def _schema_missing(self, error: psycopg.Error) -> SchemaMissingError:
         return SchemaMissingError(

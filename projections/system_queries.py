@@ -35,7 +35,8 @@ SELECT {} FROM newest g ORDER BY g.sampled_at, g.host, g.gpu_index
 ).format(SAMPLE_COLUMNS)
 
 SERVICE_STATES: Final = SQL(
-    "SELECT service, status, message, changed_at FROM service_states ORDER BY service"
+    """SELECT service, status, message, changed_at, paused_stages
+    FROM service_states ORDER BY service"""
 )
 
 PROJECTIONS: Final = SQL("SELECT DISTINCT projection FROM checkpoints ORDER BY projection")

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from domain.events import GpuSampled, ServiceStateChanged
+from domain.events import GpuSampled, RetentionFinished, ServiceStateChanged
 from projections.database import Connection
 from projections.read_model import Run, write_rows
 from streams.envelope import Envelope
@@ -37,14 +37,35 @@ WHERE EXCLUDED.sampled_at > s.sampled_at
 
 # All of these events lie in one partition (camera id `system`), so positions can be compared.
 UPSERT_SERVICES: Final = """
-INSERT INTO service_states AS s (service, status, message, changed_at, changed)
-SELECT service, status, message, changed_at, changed
+INSERT INTO service_states AS s (
+    service, status, message, changed_at, paused_stages, changed)
+SELECT service, status, message, changed_at, paused_stages, changed
 FROM json_to_recordset(%(rows)s::json) AS r (
-    service text, status text, message text, changed_at timestamptz, changed bigint[])
+    service text, status text, message text, changed_at timestamptz, paused_stages text[],
+    changed bigint[])
 ON CONFLICT (service) DO UPDATE SET
     status = EXCLUDED.status, message = EXCLUDED.message, changed_at = EXCLUDED.changed_at,
-    changed = EXCLUDED.changed
+    paused_stages = EXCLUDED.paused_stages, changed = EXCLUDED.changed
 WHERE EXCLUDED.changed > s.changed
+"""
+
+INSERT_RUNS: Final = """
+INSERT INTO retention_runs (
+    as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
+    gpu_stats_deleted, images_deleted, space_reclaimed)
+SELECT
+    as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
+    gpu_stats_deleted, images_deleted, space_reclaimed
+FROM json_to_recordset(%(rows)s::json) AS r (
+    as_of timestamptz, cutoff timestamptz, finished_at timestamptz, retention_days bigint,
+    events_deleted bigint, detections_deleted bigint, gpu_stats_deleted bigint,
+    images_deleted bigint, space_reclaimed bigint)
+ON CONFLICT DO NOTHING
+"""
+
+# No reading from before the newest cut-off is ever shown again, whatever is replayed.
+DELETE_SAMPLES: Final = """
+DELETE FROM gpu_samples WHERE sampled_at < (SELECT max(cutoff) FROM retention_runs)
 """
 
 
@@ -72,6 +93,7 @@ class _Service(msgspec.Struct, frozen=True):
     status: str
     message: str
     changed_at: datetime
+    paused_stages: tuple[str, ...] | None
     changed: tuple[int, int]
 
 
@@ -81,6 +103,7 @@ class Telemetry:
     name = "telemetry"
     version = 1
     streams = ("system",)
+    tables = ("gpu_samples", "gpu_sources", "service_states", "retention_runs")
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Insert the samples; keep the newest word of each host and service."""
@@ -96,6 +119,10 @@ class Telemetry:
         await write_rows(connection, INSERT_SAMPLES, list(samples.values()))
         await write_rows(connection, UPSERT_SOURCES, list(sources.values()))
         await write_rows(connection, UPSERT_SERVICES, _services(run))
+        runs = {event.as_of: event for event, _ in run.of(RetentionFinished)}
+        await write_rows(connection, INSERT_RUNS, list(runs.values()))
+        if samples or runs:
+            await connection.execute(DELETE_SAMPLES)
 
 
 def _samples(event: GpuSampled) -> list[_Sample]:
@@ -120,7 +147,12 @@ def _services(run: Run) -> list[_Service]:
     """Return the last word about each service."""
     last = {
         event.service: _Service(
-            event.service, event.status, event.message, event.changed_at, envelope.position
+            event.service,
+            event.status,
+            event.message,
+            event.changed_at,
+            event.paused_stages,
+            envelope.position,
         )
         for event, envelope in run.of(ServiceStateChanged)
     }

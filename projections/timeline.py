@@ -9,6 +9,7 @@ import msgspec
 from domain.events import (
     AssessmentRefined,
     BatchFacts,
+    EventHeld,
     EventReviewed,
     RiskAssessed,
     Signal,
@@ -16,6 +17,7 @@ from domain.events import (
 )
 from projections.database import Connection
 from projections.read_model import Run, write_rows
+from projections.redaction import DELETE_EVENTS, KEEP_EVENT_RULES, event_rules, redact
 from streams.envelope import Envelope
 
 # The rules' part. A final assessment replaces the one of the fast path, never the other way
@@ -99,6 +101,14 @@ FROM json_to_recordset(%(rows)s::json) AS r (
 WHERE e.id = r.id AND (e.review IS NULL OR r.review > e.review)
 """
 
+# The hold, by the same rule; it comes from another event than the review.
+UPDATE_HELD: Final = """
+UPDATE events AS e SET held = r.held, held_by = r.held_by, held_at = r.held_at, hold = r.hold
+FROM json_to_recordset(%(rows)s::json) AS r (
+    id text, held boolean, held_by text, held_at timestamptz, hold bigint[])
+WHERE e.id = r.id AND (e.hold IS NULL OR r.hold > e.hold)
+"""
+
 
 class _Assessed(msgspec.Struct, frozen=True, kw_only=True):
     id: str
@@ -151,12 +161,22 @@ class _Reviewed(msgspec.Struct, frozen=True, kw_only=True):
     review: tuple[int, int]
 
 
+class _Held(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    camera_id: str
+    held: bool
+    held_by: str
+    held_at: datetime
+    hold: tuple[int, int]
+
+
 class Timeline:
     """Read model of the events; what is in force is derived by the table itself."""
 
     name = "timeline"
     version = 1
     streams = ("assessments",)
+    tables = ("events", "event_redactions")
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write the rules', the model's and the person's columns, each on its own."""
@@ -164,8 +184,12 @@ class Timeline:
         await write_rows(connection, UPSERT_ASSESSED, _assessed(run))
         await write_rows(connection, UPSERT_REFINED, _refined(run))
         reviews = _reviewed(run)
-        await write_rows(connection, ENSURE_EVENTS, reviews)
+        held = _held(run)
+        await write_rows(connection, ENSURE_EVENTS, [*reviews, *held])
         await write_rows(connection, UPDATE_REVIEWED, reviews)
+        await write_rows(connection, UPDATE_HELD, held)
+        await write_rows(connection, KEEP_EVENT_RULES, event_rules(run))
+        await redact(connection, envelopes, DELETE_EVENTS)
 
 
 def _replaces(stage: Stage, at: datetime, old_stage: Stage, old_at: datetime) -> bool:
@@ -259,3 +283,19 @@ def _reviewed(run: Run) -> list[_Reviewed]:
             review=envelope.position,
         )
     return list(rows.values())
+
+
+def _held(run: Run) -> list[_Held]:
+    """Return the last word about each event's hold."""
+    last = {
+        event.event_id: _Held(
+            id=event.event_id,
+            camera_id=event.camera_id,
+            held=event.held,
+            held_by=event.actor,
+            held_at=envelope.recorded_at,
+            hold=envelope.position,
+        )
+        for event, envelope in run.of(EventHeld)
+    }
+    return list(last.values())

@@ -5,14 +5,9 @@ is stopping, waits until its work in hand is done, under one deadline, and only 
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from mode import Service
-
-from runtime.tasks import end
-
-Result = TypeVar("Result")
 
 
 class DrainingService(Service):
@@ -31,7 +26,8 @@ class DrainingService(Service):
         """Drain under the deadline; what is left then stays pending in the log."""
         self.stopping.set()
         try:
-            await asyncio.wait_for(self.drain(), self.drain_seconds)
+            async with asyncio.timeout(self.drain_seconds):
+                await self.drain()
         except TimeoutError:
             self.log.warning(
                 "%s: not everything was finished within %s s; the rest stays pending in the "
@@ -39,17 +35,3 @@ class DrainingService(Service):
                 self.label,
                 self.drain_seconds,
             )
-
-
-async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Await `work`, or drop it and return None as soon as `stop` is set.
-
-    For waits that have taken nothing yet, like a blocking read without a consumer group.
-    """
-    task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        await end(task, stopped)

@@ -35,7 +35,16 @@ from runtime.settings_checks import (
     system_timezone,
 )
 from runtime.settings_report import SettingsError, problems
-from runtime.settings_types import EmbeddedModel, LogLevel, NemotronApi, Score, TextList, Unit
+from runtime.settings_types import (
+    EmbeddedModel,
+    LogLevel,
+    NemotronApi,
+    Score,
+    TextList,
+    Unit,
+    home,
+    starts,
+)
 
 __all__ = ["NAMES", "PROJECT_ROOT", "Settings", "SettingsError", "load_settings"]
 
@@ -43,11 +52,6 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Holds migrations/, web/ and triton_models/ beside the rooms, in every way of installing."""
 
 DEVELOPMENT_DATABASE_PASSWORD = "security_dev_password"  # noqa: S105 - the one to refuse
-
-
-def _starts(section: str) -> dict[str, Any]:
-    """Mark a field as the first of a section of `.env.example`."""
-    return {"section": section}
 
 
 class Settings(BaseSettings):
@@ -59,7 +63,7 @@ class Settings(BaseSettings):
 
     production: bool = Field(
         default=False,
-        json_schema_extra=_starts("Application"),
+        json_schema_extra=starts("Application"),
         description="Refuse what is only fit for development: the known database password,"
         " the fall-back detector",
     )
@@ -71,13 +75,13 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(
         default=None,
-        json_schema_extra=_starts("PostgreSQL"),
+        json_schema_extra=starts("PostgreSQL"),
         description="postgresql://user:password@host:port/database (postgresql+asyncpg:// is"
         " accepted); unset: an embedded PostgreSQL",
     )
     redis_url: str | None = Field(
         default=None,
-        json_schema_extra=_starts("Redis"),
+        json_schema_extra=starts("Redis"),
         description="redis://host:port/0, rediss:// or unix://; unset: an embedded Valkey",
     )
     redis_password: SecretStr | None = Field(
@@ -89,7 +93,7 @@ class Settings(BaseSettings):
 
     api_host: str = Field(
         default="0.0.0.0",  # noqa: S104 - the reference's default; `make run` says how to narrow it
-        json_schema_extra=_starts("API server"),
+        json_schema_extra=starts("API server"),
         description="Address to bind",
     )
     api_port: int = Field(
@@ -105,7 +109,7 @@ class Settings(BaseSettings):
 
     foscam_base_path: Path = Field(
         default=Path("/export/foscam"),
-        json_schema_extra=_starts("Camera folders"),
+        json_schema_extra=starts("Camera folders"),
         description="Folder that holds one folder a camera",
     )
     file_watcher_polling: bool = Field(
@@ -138,7 +142,7 @@ class Settings(BaseSettings):
 
     rtdetr_url: str | None = Field(
         default=None,
-        json_schema_extra=_starts("Detector (RT-DETRv2)"),
+        json_schema_extra=starts("Detector (RT-DETRv2)"),
         description="grpc://host:8001 is Triton, http://host:8090 a /detect service; unset: the"
         " embedded detector",
     )
@@ -166,7 +170,7 @@ class Settings(BaseSettings):
 
     nemotron_url: str | None = Field(
         default=None,
-        json_schema_extra=_starts("Language model (Nemotron through llama.cpp)"),
+        json_schema_extra=starts("Language model (Nemotron through llama.cpp)"),
         description="http://host:8091 of a llama-server; unset: the embedded model",
     )
     nemotron_api: NemotronApi = Field(
@@ -189,7 +193,7 @@ class Settings(BaseSettings):
         default=90,
         ge=1,
         le=3600,
-        json_schema_extra=_starts("Batches, fast path and risk"),
+        json_schema_extra=starts("Batches, fast path and risk"),
         description="Longest time from a batch's first picture to its last",
     )
     batch_idle_timeout_seconds: int = Field(
@@ -206,21 +210,45 @@ class Settings(BaseSettings):
         default=59, description="Highest score that is still medium"
     )
     severity_high_max: Score = Field(default=84, description="Highest score that is still high")
+    late_after_seconds: int = Field(
+        default=300,
+        ge=30,
+        le=86_400,
+        description="An event assessed so many seconds after its last picture is marked late",
+    )
 
     gpu_poll_interval_seconds: float = Field(
         default=5.0,
         ge=1,
         le=60,
-        json_schema_extra=_starts("GPU monitoring"),
+        json_schema_extra=starts("GPU monitoring"),
         description="Seconds between two readings",
     )
     gpu_stats_history_minutes: int = Field(
         default=60, ge=1, le=1440, description="Minutes of readings kept in memory"
     )
 
+    retention_days: int = Field(
+        default=30,
+        ge=1,
+        le=365,
+        json_schema_extra=starts("Retention and archive"),
+        description="Days that events, detections, pictures and GPU readings are kept",
+    )
+    archive_dir: Path | None = Field(
+        default=None,
+        description="Folder of the log's archive; unset: archive in HSI_STATE_DIR",
+    )
+    stream_keep_hours: int = Field(
+        default=168,
+        ge=1,
+        le=8760,
+        description="Hours that an archived entry stays in Redis all the same",
+    )
+
     log_level: LogLevel = Field(
         default="INFO",
-        json_schema_extra=_starts("Logs"),
+        json_schema_extra=starts("Logs"),
         description="Least level that is written",
     )
     log_file_path: Path = Field(
@@ -236,7 +264,7 @@ class Settings(BaseSettings):
 
     hsi_state_dir: Path | None = Field(
         default=None,
-        json_schema_extra=_starts("Folders"),
+        json_schema_extra=starts("Folders"),
         description="Where the embedded servers keep their data; unset: /var/lib/hsi for root,"
         " else ~/.local/state/hsi",
     )
@@ -290,14 +318,19 @@ class Settings(BaseSettings):
     def state_dir(self) -> Path:
         """Return the folder of the embedded servers' data."""
         return (
-            self.hsi_state_dir or _home("XDG_STATE_HOME", ".local/state", "/var/lib")
+            self.hsi_state_dir or home("XDG_STATE_HOME", ".local/state", "/var/lib")
         ).absolute()
+
+    @property
+    def archive_folder(self) -> Path:
+        """Return the folder of the log's archive."""
+        return (self.archive_dir or self.state_dir / "archive").absolute()
 
     @property
     def models_dir(self) -> Path:
         """Return the folder of the model files; one for all copies of the product on a machine."""
         return (
-            self.hsi_models_dir or _home("XDG_CACHE_HOME", ".cache", "/var/cache") / "models"
+            self.hsi_models_dir or home("XDG_CACHE_HOME", ".cache", "/var/cache") / "models"
         ).absolute()
 
     @property
@@ -358,13 +391,6 @@ class Settings(BaseSettings):
         if floor is not None and value <= floor:
             raise ValueError(f"must be above {below.upper()}, which is {floor}")
         return value
-
-
-def _home(variable: str, below_home: str, for_root: str) -> Path:
-    if os.geteuid() == 0:
-        return Path(for_root) / "hsi"
-    base = os.environ.get(variable)
-    return (Path(base) if base else Path.home() / below_home) / "hsi"
 
 
 NAMES = frozenset(name.upper() for name in Settings.model_fields)

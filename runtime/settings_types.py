@@ -1,7 +1,9 @@
 """Types of settings as they stand in a file or the environment: text that becomes a value."""
 
 import json
-from typing import Annotated, Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -33,3 +35,16 @@ NemotronApi = Annotated[Literal["chat", "completion"], BeforeValidator(_lower)]
 EmbeddedModel = Annotated[
     Literal["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "smollm2-135m"], BeforeValidator(_lower)
 ]
+
+
+def starts(section: str) -> dict[str, Any]:
+    """Mark a field as the first of a section of `.env.example`."""
+    return {"section": section}
+
+
+def home(variable: str, below_home: str, for_root: str) -> Path:
+    """Return our folder: for root a system one, else below what `variable` names or the home."""
+    if os.geteuid() == 0:
+        return Path(for_root) / "hsi"
+    base = os.environ.get(variable)
+    return (Path(base) if base else Path.home() / below_home) / "hsi"

@@ -128,10 +128,11 @@ class StreamChannel(DrainingService):
                 self._idle.set()
 
     async def _outcomes(self, run: Run, handler: Handler) -> list[tuple[Any, Outcome]]:
+        group = run.feed.group.group
         known: dict[Position, Outcome] = {
             d.envelope.position: outcome
             for d in run.deliveries
-            if (outcome := outcome_unasked(d.envelope, d.attempts)) is not None
+            if (outcome := outcome_unasked(d.envelope, d.attempts, group)) is not None
         }
         readable = [d for d in run.deliveries if d.envelope.position not in known]
         answers = await _answered(handler, [d.envelope for d in readable]) if readable else []

@@ -1,8 +1,9 @@
 """Envelope to Redis fields and back; the only place that encodes, decodes and upcasts.
 
 An entry's fields: `id`, `type` (`<tag>/<version>`), `at` (event time, ISO 8601, absent where the
-event has none), `cor`, `cau`, `tp` (traceparent, absent when empty) and `data` (the payload as
-JSON). Any Redis tool shows them as text.
+event has none), `cor`, `cau`, `tp` (traceparent, absent when empty), `for` (only on an entry that
+a redrive appended anew: the group that is to handle it) and `data` (the payload as JSON). Any
+Redis tool shows them as text.
 """
 
 from collections.abc import Mapping
@@ -76,6 +77,7 @@ class Codec:
                 correlation_id=fields[b"cor"].decode(),
                 causation_id=fields[b"cau"].decode(),
                 traceparent=fields.get(b"tp", b"").decode(),
+                only_for=fields.get(b"for", b"").decode(),
             )
         except KeyError as error:
             raise UndecodableError(
@@ -140,4 +142,5 @@ def _unreadable(
         occurred_at=position.recorded_at,
         correlation_id=fields.get(b"cor", b"").decode("utf-8", "replace"),
         causation_id=fields.get(b"cau", b"").decode("utf-8", "replace"),
+        only_for=fields.get(b"for", b"").decode("utf-8", "replace"),
     )

@@ -4,7 +4,7 @@ The client never retries by itself: redis-py's default of ten tries turns a slow
 repeated appends (measured in `facts`), so whoever calls decides.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from typing import Any
@@ -96,8 +96,15 @@ Client = Any
 """redis.asyncio.Redis or RedisCluster: the driver types neither's stream commands usefully."""
 
 
-async def connect(url: str, *, password: str | None = None) -> tuple[Client, bool]:
+async def connect(
+    url: str,
+    *,
+    password: str | None = None,
+    on_connect: Callable[[Any], Awaitable[None]] | None = None,
+) -> tuple[Client, bool]:
     """Connect to `url`; answer the client and whether it is a cluster.
+
+    `on_connect` logs every new connection to a single server in, instead of the driver.
 
     Raises ServiceUnavailableError when nothing answers, HsiError for an unusable URL.
     """
@@ -109,7 +116,9 @@ async def connect(url: str, *, password: str | None = None) -> tuple[Client, boo
         options["password"] = password
     single = Retry(NoBackoff(), 0)
     try:
-        client = Redis.from_url(url, retry=single, max_connections=1000, **options)
+        client = Redis.from_url(
+            url, retry=single, max_connections=1000, redis_connect_func=on_connect, **options
+        )
     except ValueError as error:
         raise HsiError(f"REDIS_URL: {error}") from error
     try:

@@ -14,14 +14,14 @@ import msgspec
 from domain.errors import PermanentError
 from domain.events import Event
 from domain.ids import follow_up_id
-from domain.outcomes import Done, Outcome, Park
+from domain.outcomes import Done, Outcome, Park, Retry
 from streams import scripts
 from streams.connection import Script, redis_errors
 from streams.deadletter import parked
 from streams.envelope import Envelope, NewEvent, Position
 from streams.lease import Lease
 from streams.log import EventLog, entries_of
-from streams.names import GROUPS, stream_key
+from streams.names import GROUPS, redrive_name, redrives_key, stream_key
 
 _settle = Script(scripts.SETTLE)
 _hold = Script(scripts.HOLD)
@@ -120,8 +120,7 @@ class ConsumerGroup:
             lease.token if lease else "",
             len(settlements),
         ]
-        for delivery, outcome in settlements:
-            events = self._encoded(delivery, outcome)
+        for delivery, events in await self._follow_ups(settlements):
             arguments += [str(delivery.envelope.position), len(events)]
             for stream, fields in events:
                 target = targets.setdefault(stream, len(targets) + 1)
@@ -135,28 +134,61 @@ class ConsumerGroup:
             for stream, entry_id in zip(targets, answer[count:], strict=True)
             if entry_id
         }
+        for stream, position in last.items():
+            self.log.continuity.saw(stream_key(self.partition, stream), position)
         return Settled(tuple(flag == 1 for flag in answer[:count]), last)
 
-    def _encoded(self, delivery: Delivery, outcome: Outcome) -> list[_Entry]:
-        """Return what an outcome appends; what cannot be stored parks the entry instead."""
-        cause = delivery.envelope
-        if isinstance(outcome, Done):
-            try:
-                return self._entries(cause, outcome.events)
-            except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
-                refusal = PermanentError(f"what follows from it cannot be stored: {error}")
-                refusal.__cause__ = error
-                outcome = Park(refusal)
-        event = parked(cause, self.group, outcome.error, delivery.attempts)
-        return self._entries(cause, (event,))
+    async def _follow_ups(
+        self, settlements: Sequence[tuple[Delivery, Outcome]]
+    ) -> list[tuple[Delivery, list[_Entry]]]:
+        """Return what each outcome appends; what cannot be stored parks the entry instead."""
+        found: list[tuple[Delivery, list[_Entry]]] = []
+        parks: dict[int, Park | Retry] = {}
+        for delivery, outcome in settlements:
+            if isinstance(outcome, Done):
+                entries = self._entries(delivery.envelope, outcome.events)
+                if isinstance(entries, Park):
+                    parks[len(found)], entries = entries, []
+            else:
+                parks[len(found)], entries = outcome, []
+            found.append((delivery, entries))
+        if parks:
+            rounds = await self._redrives([found[index][0].envelope for index in parks])
+            for (index, park), redrives in zip(parks.items(), rounds, strict=True):
+                found[index][1].append(self._parked(found[index][0], park, redrives))
+        return found
 
-    def _entries(self, cause: Envelope, events: Sequence[Event]) -> list[_Entry]:
-        return [
-            (new.event.STREAM, self.log.codec.encode(new)) for new in follow_ups(cause, events)
-        ]
+    def _entries(self, cause: Envelope, events: Sequence[Event]) -> list[_Entry] | Park:
+        try:
+            return [
+                (new.event.STREAM, self.log.codec.encode(new)) for new in follow_ups(cause, events)
+            ]
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+            refusal = PermanentError(f"what follows from it cannot be stored: {error}")
+            refusal.__cause__ = error
+            return Park(refusal)
+
+    def _parked(self, delivery: Delivery, outcome: Park | Retry, redrives: int) -> _Entry:
+        """Return the entry that says so; parked again after a redrive, it has another id."""
+        model = (
+            (outcome.model, outcome.model_version) if isinstance(outcome, Park) else (None, None)
+        )
+        cause = delivery.envelope
+        event = parked(cause, self.group, outcome.error, delivery.attempts, model)
+        (new,) = follow_ups(cause, (event,), first=redrives)
+        return event.STREAM, self.log.codec.encode(new)
+
+    async def _redrives(self, causes: Sequence[Envelope]) -> list[int]:
+        """Return how often each of these was redriven for this group."""
+        names = [redrive_name(self.group, cause.id) for cause in causes]
+        async with redis_errors():
+            counts = await self.log.client.hmget(redrives_key(self.partition), names)
+        return [int(count or 0) for count in counts]
 
     def _envelope(self, entry_id: bytes, fields: Any) -> Envelope:  # noqa: ANN401 - driver's own
-        return self.log.codec.decode_or_mark(self.stream, self.partition, entry_id, fields)
+        envelope = self.log.codec.decode_or_mark(self.stream, self.partition, entry_id, fields)
+        self.log.continuity.saw(self.key, envelope.position)
+        return envelope
 
     async def _pending(self, first: Position, last: Position) -> dict[Position, int]:
         """Return this consumer's pending entries from `first` to `last` with delivery counts."""
@@ -183,12 +215,15 @@ class ConsumerGroup:
         ]
 
 
-def follow_ups(cause: Envelope, events: Sequence[Event]) -> list[NewEvent]:
-    """Give events the ids, correlation and causation that follow from their cause."""
+def follow_ups(cause: Envelope, events: Sequence[Event], *, first: int = 0) -> list[NewEvent]:
+    """Give events the ids, correlation and causation that follow from their cause.
+
+    Events of one tag are numbered from `first` on.
+    """
     seen: dict[str, int] = {}
     news = []
     for event in events:
-        index = seen.get(event.TAG, 0)
+        index = seen.get(event.TAG, first)
         seen[event.TAG] = index + 1
         news.append(
             NewEvent(

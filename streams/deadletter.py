@@ -7,7 +7,7 @@ import msgspec
 
 from domain.errors import PermanentError, ServiceUnavailableError, TransientError
 from domain.events import EntryParked
-from domain.outcomes import Outcome, Park, Retry
+from domain.outcomes import Done, Outcome, Park, Retry
 from streams.codec import UndecodableError
 from streams.envelope import Envelope, UnreadableEntry
 
@@ -59,8 +59,17 @@ def bounded(outcome: Outcome, attempts: int) -> Outcome:
     return outcome
 
 
-def parked(envelope: Envelope, group: str, error: BaseException, attempts: int) -> EntryParked:
-    """Return the event that says an entry was moved aside, with all a later try needs."""
+def parked(
+    envelope: Envelope,
+    group: str,
+    error: BaseException,
+    attempts: int,
+    model: tuple[str | None, str | None] = (None, None),
+) -> EntryParked:
+    """Return the event that says an entry was moved aside, with all a later try needs.
+
+    `model` is the name and version of the model that refused it, where one was asked.
+    """
     event = envelope.event
     if isinstance(event, UnreadableEntry):
         tag, stored_version, payload = (
@@ -84,6 +93,8 @@ def parked(envelope: Envelope, group: str, error: BaseException, attempts: int) 
         error=_storable(str(error))[:2000],
         attempts=attempts,
         service_version=SERVICE_VERSION,
+        model=model[0],
+        model_version=model[1],
         picture_id=getattr(event, "picture_id", None),
         file_id=getattr(event, "file_id", None),
         batch_id=getattr(event, "batch_id", None),
@@ -95,12 +106,15 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def outcome_unasked(envelope: Envelope, attempts: int) -> Park | None:
-    """Return Park for an entry that no handler is to see, None for every other.
+def outcome_unasked(envelope: Envelope, attempts: int, group: str = "") -> Outcome | None:
+    """Return the outcome of an entry that no handler is to see, None for every other.
 
-    That is one that does not decode, and one that was handed out so often, without an answer,
-    that it must be what ends the processes.
+    That is one that was redriven for another group, which is passed by; one that does not decode;
+    and one that was handed out so often, without an answer, that it must be what ends the
+    processes.
     """
+    if envelope.only_for not in ("", group):
+        return Done()
     if isinstance(envelope.event, UnreadableEntry):
         return Park(UndecodableError(envelope.event.error))
     if attempts > MAX_DELIVERIES:

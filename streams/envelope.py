@@ -2,9 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from domain.events import Event
+
+
+@lru_cache(maxsize=1024)
+def _moment(ms: int) -> datetime:
+    """Return a moment of Redis' clock; readers of whole runs ask for the same ones repeatedly."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 class Position(NamedTuple):
@@ -26,15 +33,19 @@ class Position(NamedTuple):
 
     def next(self) -> "Position":
         """Return the smallest position after this one."""
+        if self.seq >= LAST_SEQ:
+            return Position(self.ms + 1, 0)
         return Position(self.ms, self.seq + 1)
 
     @property
     def recorded_at(self) -> datetime:
         """Return when Redis took the entry in, by its own clock."""
-        return datetime.fromtimestamp(self.ms / 1000, UTC)
+        return _moment(self.ms)
 
 
 START = Position(0, 0)
+LAST_SEQ = 2**64 - 1
+"""The largest second half of an entry id."""
 
 
 class UnreadableEntry(Event, frozen=True, kw_only=True):
@@ -64,6 +75,8 @@ class Envelope:
     causation_id: str
     """Envelope id of the event that directly led to this one; empty for the first."""
     traceparent: str = ""
+    only_for: str = ""
+    """The one consumer group that is to handle it; set where a redrive had to append it anew."""
 
     @property
     def recorded_at(self) -> datetime:

@@ -16,6 +16,7 @@ from itertools import count
 
 from domain.errors import ServiceUnavailableError
 from domain.outcomes import Done, Outcome, Retry
+from runtime.tasks import is_set_within
 from streams.consumer import ConsumerGroup, Delivery
 from streams.deadletter import BACKOFF_CAP_SECONDS, backoff_seconds, bounded, is_outage
 from streams.envelope import START, Position
@@ -27,8 +28,10 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0
 SUSPECT_DELIVERIES = 3
 """Deliveries after which a claimed entry is handed out alone: it may end its consumers."""
-STALE_MS = 8_000
-"""An entry whose consumer gave no heartbeat for so long is somebody else's to take."""
+STALE_MS = 7_000
+"""An entry whose consumer gave no heartbeat for so long is somebody else's to take.
+
+Others look for such entries every HEARTBEAT_SECONDS: at most 9 s until it is in other hands."""
 BLOCK_MS = 2_000
 REDIS_RETRY_SECONDS = 0.5
 
@@ -164,7 +167,9 @@ class PartitionFeed:
         return [self._suspects.pop(0)] if self._suspects else []
 
     def _block_ms(self, now: float) -> int:
-        return max(1, int(min(BLOCK_MS, (self._next_due() - now) * 1000)))
+        """Return how long a read may wait: until something waiting is due, or the next claim."""
+        until = min(self._next_due(), self._next_claim) - now
+        return max(1, int(min(BLOCK_MS, until * 1000)))
 
     def _next_due(self) -> float:
         """Return when the next waiting entry is due; infinity when none waits."""
@@ -222,6 +227,7 @@ class PartitionFeed:
             self.in_hand[delivery.envelope.position] = delivery
             if self.gate.closed:
                 self._sent_as_probe.add(delivery.envelope.position)
+                self.gate.probed()
 
     def _forget(self, positions: set[Position]) -> None:
         for position in positions:
@@ -246,6 +252,8 @@ class PartitionFeed:
             self._wait_for_service(outages)
         elif any(self._went_through(d, o) for d, o in final):
             self.gate.opened_by(self.name)
+        elif any(self._is_probe(d) for d, _ in settlements):
+            self.gate.unproven()
         for delivery, outcome in again:
             if not is_outage(outcome):
                 self._put_back(delivery, outcome)
@@ -261,7 +269,10 @@ class PartitionFeed:
 
         Only a probe can: what is parked or passed by may never have reached the service.
         """
-        return isinstance(outcome, Done) and delivery.envelope.position in self._sent_as_probe
+        return isinstance(outcome, Done) and self._is_probe(delivery)
+
+    def _is_probe(self, delivery: Delivery) -> bool:
+        return delivery.envelope.position in self._sent_as_probe
 
     async def _settle_final(self, final: Settlements) -> bool:
         while True:
@@ -307,9 +318,7 @@ class PartitionFeed:
     async def heartbeat(self, stopping: asyncio.Event) -> None:
         """Keep what is in hand until `stopping` is set; forget what was lost all the same."""
         while not stopping.is_set():
-            try:
-                await asyncio.wait_for(stopping.wait(), HEARTBEAT_SECONDS)
-            except TimeoutError:
+            if not await is_set_within(stopping, HEARTBEAT_SECONDS):
                 await self.beat()
 
     async def beat(self) -> None:

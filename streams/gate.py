@@ -38,16 +38,18 @@ class Gate:
     def lets_through(self) -> bool:
         """Say whether new entries may be handed out now.
 
-        The gate is open, or nothing was heard of the probes for so long that another consumer
-        must have them: then one run goes through in their place.
+        The gate is open, or nothing will be heard of the probes: another consumer must have them,
+        or they ended without asking the service. Then a run goes through in their place.
         """
-        if not self.service:
-            return True
-        now = time.monotonic()
-        if now < self._silent_until:
-            return False
-        self._silent_until = now + BACKOFF_CAP_SECONDS
-        return True
+        return not self.service or time.monotonic() >= self._silent_until
+
+    def probed(self) -> None:
+        """Know that a run is on its way while the gate is closed; it is the probe now."""
+        self._silent_until = time.monotonic() + BACKOFF_CAP_SECONDS
+
+    def unproven(self) -> None:
+        """Know that a probe ended without asking the service: what comes next is the probe."""
+        self._silent_until = 0.0
 
     def closed_by(self, feed: str, outcome: Retry) -> float:
         """Close the gate (or keep it closed) for one run that met the outage.

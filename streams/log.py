@@ -14,6 +14,7 @@ from runtime.tasks import end
 from streams import scripts
 from streams.codec import Codec
 from streams.connection import Client, Script, connect, redis_errors
+from streams.continuity import Continuity, is_lost
 from streams.envelope import START, Envelope, NewEvent, Position
 from streams.names import GROUPS, META_KEY, key, partition_of, stream_key
 
@@ -63,21 +64,35 @@ class GroupBacklog:
     """Delivered, not yet acknowledged."""
     lag: int
     """Not yet delivered."""
-    oldest_pending_ms: int | None
-    """Redis time (ms) at which the oldest unacknowledged entry was recorded."""
+    oldest_ms: int | None
+    """Redis time (ms) at which the oldest entry that is not yet handled was recorded."""
+    handled: int | None
+    """Acknowledged since the group began; None when Redis has lost count."""
+
+    @property
+    def left(self) -> int:
+        """Return how many entries are not yet handled."""
+        return self.pending + self.lag
 
 
 class EventLog:
     """The event log of one installation; one instance a process."""
 
     def __init__(
-        self, client: Client, *, cluster: bool, partitions: int, incarnation: str
+        self,
+        client: Client,
+        *,
+        cluster: bool,
+        partitions: int,
+        incarnation: str,
+        continuity: Continuity | None = None,
     ) -> None:
         self.client = client
         self.cluster = cluster
         self.partitions = partitions
         self.incarnation = incarnation
         """Names this life of the log: a checkpoint of another life does not count here."""
+        self.continuity = continuity or Continuity()
         self.codec = Codec.of()
 
     @classmethod
@@ -88,7 +103,8 @@ class EventLog:
 
         Raises HsiError when the log was founded with another number of partitions.
         """
-        client, cluster = await connect(url, password=password)
+        continuity = Continuity()
+        client, cluster = await connect(url, password=password, on_connect=continuity.on_connect)
         try:
             async with redis_errors():
                 await client.hsetnx(META_KEY, "partitions", partitions)
@@ -105,6 +121,7 @@ class EventLog:
                 cluster=cluster,
                 partitions=stored,
                 incarnation=meta[b"incarnation"].decode(),
+                continuity=continuity,
             )
             await log._found_groups()
         except BaseException:
@@ -261,10 +278,20 @@ class EventLog:
     def _decoded(
         self, stream: str, partition: int, entries: Sequence[tuple[bytes, Any]]
     ) -> list[Envelope]:
-        return [
+        envelopes = [
             self.codec.decode_or_mark(stream, partition, entry_id, fields)
             for entry_id, fields in entries
         ]
+        if envelopes:
+            self.continuity.saw(stream_key(partition, stream), envelopes[-1].position)
+        return envelopes
+
+    async def has_lost(self, stream: str, partition: int, position: Position) -> bool:
+        """Say whether an entry that was at `position` is gone, though it was not trimmed."""
+        async with redis_errors():
+            return await is_lost(
+                self.client.execute_command, stream_key(partition, stream), position
+            )
 
     async def newest(self, stream: str, partition: int) -> Position:
         """Return the position of the last entry ever appended, START when there was none."""
@@ -304,13 +331,21 @@ class EventLog:
         async with redis_errors():
             await self.client.set(key(partition, "snapshot", role), value)
 
+    async def check_writable(self) -> None:
+        """Raise ServiceUnavailableError when Redis answers but takes no writes (a full disk)."""
+        for partition in range(self.partitions):
+            async with redis_errors():
+                # Nothing is there to delete; a server that cannot write refuses all the same.
+                await self.client.delete(key(partition, "write-check"))
+
     async def backlog(self) -> list[GroupBacklog]:
         """Return what every consumer group still has to do, over all partitions."""
         return [await self._backlog(group, stream) for group, stream in GROUPS.items()]
 
     async def _backlog(self, group: str, stream: str) -> GroupBacklog:
         pending = lag = 0
-        oldest: int | None = None
+        handled: int | None = 0
+        recorded: list[int] = []
         for partition in range(self.partitions):
             name = stream_key(partition, stream)
             async with redis_errors():
@@ -319,16 +354,23 @@ class EventLog:
             row = next(row for row in rows if row["name"] == group.encode())
             pending += row["pending"]
             # Redis answers no lag after an XDEL or XTRIM below the group; count it then.
-            behind = row["lag"]
-            if behind is None:
+            behind, taken = row["lag"], row["entries-read"]
+            if taken is None and Position.parse(row["last-delivered-id"]) == START:
+                taken = 0  # Redis does not count for a group that has read nothing yet.
+            if behind != 0:
                 after = Position.parse(row["last-delivered-id"])
+                most = 1 if behind is not None else None
                 async with redis_errors():
-                    behind = len(await self.client.xrange(name, min=str(after.next())))
+                    new = await self.client.xrange(name, min=str(after.next()), count=most)
+                behind = len(new) if behind is None else behind
+                recorded += [Position.parse(entry[0]).ms for entry in new[:1]]
             lag += behind
+            handled = (
+                None if handled is None or taken is None else handled + taken - row["pending"]
+            )
             if summary["min"]:
-                first = Position.parse(summary["min"]).ms
-                oldest = first if oldest is None else min(oldest, first)
-        return GroupBacklog(group, stream, pending, lag, oldest)
+                recorded.append(Position.parse(summary["min"]).ms)
+        return GroupBacklog(group, stream, pending, lag, min(recorded, default=None), handled)
 
 
 def entries_of(answer: Any) -> Sequence[tuple[bytes, Any]]:  # noqa: ANN401 - the driver's own

@@ -22,6 +22,7 @@ GROUPS: Final = {
     "detect": "files",
     "batch": "detections",
     "assess": "batches",
+    "refine_first": "assessments",
     "refine": "assessments",
 }
 """Consumer group → the stream it reads; every group is created at 0 before the first append."""
@@ -40,6 +41,16 @@ def stream_key(partition: int, stream: str) -> str:
 def key(partition: int, *parts: str) -> str:
     """Return a Redis key beside the streams of `partition` (leases, ledgers, snapshots)."""
     return f"hsi:{{{partition}}}:{':'.join(parts)}"
+
+
+def redrives_key(partition: int) -> str:
+    """Return the hash that counts how often each entry was redriven."""
+    return key(partition, "redrives")
+
+
+def redrive_name(group: str, event_id: str) -> str:
+    """Return the field of an entry in that hash."""
+    return f"{group} {event_id}"
 
 
 META_KEY: Final = "hsi:meta"

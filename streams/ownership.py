@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from domain.errors import ServiceUnavailableError
-from runtime.tasks import end
+from runtime.tasks import end, is_set_within
 from streams.feed import REDIS_RETRY_SECONDS, PartitionFeed, Run
 from streams.lease import RENEW_SECONDS, Lease
 
@@ -41,7 +41,7 @@ class Owner:
                 logger.warning("%s waits for Redis: %s", self.feed.name, error)
                 await asyncio.sleep(REDIS_RETRY_SECONDS)
                 continue
-            await _wait(stopping, RENEW_SECONDS)
+            await is_set_within(stopping, RENEW_SECONDS)
 
     async def release(self) -> None:
         """Give the partition back, so that the next owner need not wait for the lease to end."""
@@ -65,7 +65,7 @@ class Owner:
     async def _keep(self, lost: asyncio.Event, stopping: asyncio.Event) -> None:
         """Renew until the lease is lost or the service stops; say so through `lost`."""
         while not stopping.is_set():
-            await _wait(stopping, RENEW_SECONDS)
+            await is_set_within(stopping, RENEW_SECONDS)
             try:
                 if not stopping.is_set() and not await self.lease.renew():
                     self.owned = False
@@ -74,10 +74,3 @@ class Owner:
             except ServiceUnavailableError:
                 continue  # The reader says so; settling is fenced by the token all the same.
         lost.set()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return

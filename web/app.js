@@ -80,6 +80,10 @@ function card(event) {
     element("span", { className: "level", textContent: `${event.risk_level} ${event.risk_score}` }),
     event.started_at ? element("span", { className: "soft" }, moment(event.started_at)) : null,
     labels ? element("span", { className: "soft", textContent: labels }) : null,
+    event.late
+      ? element("span", { className: "late", textContent: "late",
+        title: "Assessed long after its pictures were taken: the detector or another part was away" })
+      : null,
     event.stage === "fast_path"
       ? element("span", { className: "soft", textContent: "still going on" }) : null);
   const review = element("button", {

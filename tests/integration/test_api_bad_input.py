@@ -108,7 +108,15 @@ CASES = [
     Bad("GET", "/api/pictures/nobody/thumbnail", 404, "picture_not_found"),
     Bad("GET", "/api/pictures/nobody/thumbnail?width=9", 400, "unknown_parameter", says="none"),
     Bad("GET", "/api/files/nobody", 404, "file_not_found"),
-    Bad("GET", "/api/files?state=assessed", 400, "unknown_parameter", says="camera_id"),
+    Bad("GET", "/api/files?colour=red", 400, "unknown_parameter", says="camera_id"),
+    Bad("GET", "/api/files?state=lost", 400, "invalid_parameter", says="one of"),
+    Bad("GET", "/api/files?cursor=x", 400, "invalid_cursor", says="first page"),
+    Bad("GET", "/api/ledger?state=parked", 400, "unknown_parameter", says="camera_id"),
+    Bad("GET", "/api/dlq/jobs/nowhere", 404, "queue_not_found", says="detection_queue"),
+    Bad("GET", "/api/dlq/jobs/all?limit=1001", 400, "invalid_parameter", says="1000"),
+    Bad("GET", "/api/dlq/entries/0-1-2", 404, "dead_letter_not_found"),
+    Bad("POST", "/api/dlq/requeue-all/all?rate=0", 400, "invalid_parameter", says="rate"),
+    Bad("DELETE", "/api/dlq/all?ids=x-y", 404, "dead_letter_not_found", says="hsi dlq list"),
     Bad("GET", "/api/system/gpu/history?limit=5001", 400, "invalid_parameter", says="5000"),
     Bad("GET", "/api/system/gpu/history?since=never", 400, "invalid_parameter", says="since"),
     Bad("GET", "/api/system/health?full=1", 400, "unknown_parameter"),
@@ -182,7 +190,9 @@ async def test_a_body_that_ends_early(api: Served) -> None:
 
 async def _not_500(api: Served, method: str, path: str, **more: Any) -> None:
     async with api.client.request(method, URL(path, encoded=True), **more) as response:
-        assert response.status < 500, (method, path[:200], more, await response.text())
+        # Retention waits, and says so, while the read models lag: nobody projects in this test.
+        waits = path.startswith("/api/system/cleanup") and response.status == 503
+        assert waits or response.status < 500, (method, path[:200], await response.text())
 
 
 async def test_a_mistake_of_ours_shows_its_stack_only_when_debugging(

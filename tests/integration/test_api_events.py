@@ -157,7 +157,7 @@ async def test_the_ledger_in_numbers_and_one_by_one(api: Served) -> None:
         detail="the file has no bytes",
     )
     await api.append(*told.events, rejected)
-    counts = await api.json("/api/files?camera_id=front")
+    counts = await api.json("/api/ledger?camera_id=front")
     assert counts["states"] == {"assessed": 1, "rejected": 1}
     assert counts["total"] == 2
     file = await api.json(f"/api/files/{rejected.file_id}")

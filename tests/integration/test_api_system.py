@@ -7,8 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from support.servers import PrivatePostgres, PrivateValkey
-from support.serving import BEGIN, Served, new, served, story
+from support.serving import BEGIN, Served, new, served, story, until
 
 from domain.events import (
     SYSTEM,
@@ -70,6 +71,7 @@ async def test_health_follows_the_models(api: Served) -> None:
         "detect": 0,
         "batch": 0,
         "assess": 0,
+        "refine_first": 0,
         "refine": 0,
     }
     assert all(lag["lag_seconds"] == 0 for lag in health["projections"])
@@ -80,18 +82,95 @@ async def test_health_shows_what_waits(api: Served) -> None:
     await api.log.append_all([new(event) for event in story("front").events])
     health = await api.json("/api/system/health")
     stages = {stage["stage"]: stage for stage in health["stages"]}
+    assert 0 <= stages["detect"].pop("oldest_seconds") < 60
     assert stages["detect"] == {
         "stage": "detect",
         "pending": 1,
         "processing": 0,
-        "oldest_seconds": None,
+        "gate": None,
+        "waits_for": None,
+        "handled_per_second": None,
+        "clears_in_seconds": None,
     }
+    assert stages["refine"]["oldest_seconds"] is None or stages["refine"]["pending"]
     await api.project()
     await api.log.append(new(sample(1)))
     health = await api.json("/api/system/health")
     behind = {lag["projection"]: lag["behind"] for lag in health["projections"]}
     assert [stream.split("/")[0] for stream in behind["telemetry"]] == ["system"]
     assert behind["timeline"] == []
+
+
+async def test_a_paused_stage_is_shown_as_such(api: Served) -> None:
+    # given a detector that went away while a picture waits
+    await api.log.append_all([new(event) for event in story("front").events])
+    await api.append(away(("detect",), second=1), service("risk_model", "healthy", "answers", 1))
+    # then health, the live feed and the metrics say so, and promise nothing
+    health = await api.json("/api/system/health")
+    assert health["status"] == "degraded"
+    stages = {stage["stage"]: stage for stage in health["stages"]}
+    assert (stages["detect"]["gate"], stages["detect"]["waits_for"]) == ("closed", "detector")
+    assert stages["detect"]["clears_in_seconds"] is None
+    assert (stages["refine"]["gate"], stages["batch"]["gate"]) == (None, None)
+    async with api.client.ws_connect("/ws/system") as socket:
+        status = await until(socket, "system_status")
+        assert status["data"]["queue"]["paused_stages"] == ["detect"]
+        assert status["data"]["queue"]["clears_in_seconds"] is None
+        told = await until(socket, "service_status")
+        assert told["data"]["paused_stages"] == ["detect"]
+    figures = await scraped(api)
+    assert figures['hsi_stage_gate_closed{stage="detect"}'] == 1
+    assert figures['hsi_stage_pending_entries{stage="detect"}'] == 1
+    assert figures['hsi_stage_handled_entries_total{stage="detect"}'] == 0
+    assert figures['hsi_parked_entries{stage="detect"}'] == 0
+    assert figures['hsi_service_up{service="detector"}'] == 0
+    assert not any("clears_in" in name and '"detect"' in name for name in figures)
+    # and when it answers again before the stage has tried it, the stage still pauses
+    await api.append(away(("detect",), second=2, status="healthy"))
+    health = await api.json("/api/system/health")
+    assert health["services"]["ai"]["message"] == "detector answers, but detect still pauses"
+    await api.append(away((), second=3, status="healthy"))
+    health = await api.json("/api/system/health")
+    assert health["status"] == "healthy"
+    assert {s["gate"] for s in health["stages"] if s["stage"] == "detect"} == {"open"}
+
+
+def away(stages: tuple[str, ...], *, second: int, status: ServiceStatus = "unhealthy") -> Event:
+    return ServiceStateChanged(
+        camera_id=SYSTEM,
+        service="detector",
+        status=status,
+        message="said so",
+        changed_at=BEGIN + timedelta(seconds=second),
+        paused_stages=stages,
+    )
+
+
+async def scraped(api: Served) -> dict[str, float]:
+    """Return the metrics by name and labels, read by Prometheus' own parser."""
+    response = await api.client.get("/api/metrics")
+    assert (response.status, response.content_type) == (200, "text/plain")
+    families = text_string_to_metric_families(await response.text())
+    return {
+        sample.name + "".join(f'{{{k}="{v}"}}' for k, v in sample.labels.items()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def test_without_postgresql_the_state_of_the_stages_is_still_known(
+    valkey_url: str, private_postgres: PrivatePostgres, tmp_path: Path
+) -> None:
+    async with served(valkey_url, private_postgres.url, tmp_path) as api:
+        await api.append(away(("detect",), second=1))
+        await api.json("/api/system/health")
+        private_postgres.stop()
+        health = await api.json("/api/system/health", status=503)
+        assert {s["gate"] for s in health["stages"] if s["stage"] == "detect"} == {"closed"}
+        assert health["projections"] == []
+        figures = await scraped(api)
+        assert figures['hsi_service_up{service="database"}'] == 0
+        assert figures['hsi_stage_gate_closed{stage="detect"}'] == 1
 
 
 async def test_rules_alone_is_no_degradation(

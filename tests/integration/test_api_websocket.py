@@ -299,7 +299,13 @@ async def test_the_system_channel(api: Served) -> None:
         assert status["data"]["gpu"]["source"] == "none"
         assert status["data"]["gpu"]["utilization"] is None
         assert status["data"]["cameras"] == {"active": 0, "total": 0}
-        assert status["data"]["queue"] == {"pending": 0, "processing": 0}
+        assert status["data"]["queue"] == {
+            "pending": 0,
+            "processing": 0,
+            "oldest_seconds": None,
+            "clears_in_seconds": 0.0,
+            "paused_stages": [],
+        }
         assert status["data"]["health"] == "degraded"
         known = await until(socket, "service_status")
         assert (known["data"]["service"], known["data"]["status"]) == ("detector", "unhealthy")

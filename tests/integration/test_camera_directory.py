@@ -37,6 +37,11 @@ async def test_it_reads_what_is_there_and_follows_what_comes(
         await until(lambda: directory.enabled("porch"))
         assert directory.view("porch").name == "Front"
         await log.append(new(CameraRemoved(camera_id="porch"), "5"))
-        await until(lambda: not directory.known("porch"))
+        await until(lambda: directory.removed_by("porch") is not None)
+        assert not directory.known("porch")
+        assert directory.removed_by("yard") is None
+        await log.append(new(registered("porch", "Porch"), "6"))
+        await until(lambda: directory.known("porch"))
+        assert directory.removed_by("porch") is None
         stop.set()
         await running

@@ -9,7 +9,7 @@ from support.servers import PrivateValkey
 
 from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from domain.events import EntryParked, FileRejected, ImageReceived
-from domain.outcomes import Done, Outcome, Retry
+from domain.outcomes import Done, Outcome, Park, Retry
 from runtime.deadline import Deadline
 from runtime.service import DrainingService
 from streams.channel import ChannelOptions, each
@@ -201,6 +201,26 @@ async def test_what_never_asks_the_service_does_not_say_that_it_is_back(log: Eve
         away = False
         await until(lambda: settled(log))
     assert states == [False, True]
+
+
+async def test_a_probe_that_is_parked_makes_the_next_entry_the_probe(log: EventLog) -> None:
+    away = True
+
+    async def handler(envelope: Envelope) -> Outcome:
+        if away:
+            raise ServiceUnavailableError("detector", "no answer", retry_after=0.1)
+        if name_of(envelope) == "gone":
+            return Park(PermanentError("the picture is gone"))
+        return await detect(envelope)
+
+    await log.append(new(received("gone")))
+    options = ChannelOptions(run_size=1)
+    async with Stage(log, "detect", "one", options, handler=each(handler)) as stage:
+        await until(lambda: stage.channel.gate.closed)
+        away = False
+        await given(log, 4)
+        await until(lambda: settled(log))
+        assert not stage.channel.gate.closed
 
 
 async def test_lost_probes_do_not_close_the_gate_for_ever(

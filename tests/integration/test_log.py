@@ -194,7 +194,7 @@ async def test_groups_start_at_zero_and_backlog_counts(log: EventLog) -> None:
     detect = backlog["detect"]
     assert (detect.pending, detect.lag) == (1, PARTITIONS - 1)
     oldest = await log.oldest("files", 0)
-    assert detect.oldest_pending_ms == oldest.ms
+    assert detect.oldest_ms == oldest.ms
     assert (backlog["batch"].pending, backlog["batch"].lag) == (0, 0)
 
 

@@ -16,6 +16,7 @@ from support.histories import (
     detected,
     duplicate,
     envelopes,
+    filtered,
     gpu_sample,
     image,
     parked,
@@ -115,9 +116,10 @@ async def test_a_found_folder_does_not_undo_what_a_person_set(
 
 async def test_each_file_is_in_one_state_with_its_reason(pool: Pool, queries: Queries) -> None:
     done, nothing, waiting, joined, fresh, broken = (image(number) for number in range(6))
+    off = image(6)
     copy, bad = duplicate(1, done), rejected(300)
     events = [
-        *(done, nothing, waiting, joined, fresh, broken, copy, bad),
+        *(done, nothing, waiting, joined, fresh, broken, copy, bad, off),
         detected(done, PERSON),
         detected(nothing, FAINT),
         detected(waiting, PERSON),
@@ -128,6 +130,7 @@ async def test_each_file_is_in_one_state_with_its_reason(pool: Pool, queries: Qu
         assessed(done),
         parked("detect", picture=broken),
         parked("refine", picture=done),
+        filtered(off),
     ]
     await apply(pool, events)
     expected = {
@@ -139,6 +142,7 @@ async def test_each_file_is_in_one_state_with_its_reason(pool: Pool, queries: Qu
         broken.file_id: ("parked", "PermanentError"),
         copy.file_id: ("duplicate", done.file_id),
         bad.file_id: ("rejected", "empty"),
+        off.file_id: ("filtered", "camera_disabled"),
     }
     for file_id, state in expected.items():
         assert await state_of(queries, file_id) == state

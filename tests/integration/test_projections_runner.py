@@ -20,7 +20,7 @@ from support.histories import (
 )
 from support.servers import PrivatePostgres, PrivateValkey
 
-from agents.project import Project
+from agents.project import Project, read_models
 from domain.events import Event
 from projections.checkpoints import ForeignCheckpointError
 from projections.database import Connection, Pool, open_pool
@@ -251,7 +251,7 @@ async def test_project_runs_every_read_model_until_it_is_stopped(
     await running
     assert [row.state for row in await queries.file_counts()] == ["assessed"]
     assert not await queries.wait_for("ledger", "assessments", partition, last.next(), 0.05)
-    names = ["cameras", "detections", "ledger", "telemetry", "timeline"]
+    names = sorted(model.name for model in read_models())
     assert await queries.projections() == names
 
 

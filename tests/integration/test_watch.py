@@ -533,6 +533,21 @@ async def test_two_folders_with_one_id_are_one_camera_and_it_is_said(
         assert "both belong to the camera front_door" in caplog.text
 
 
+async def test_a_removed_camera_whose_folder_still_gets_files_is_registered_again(
+    valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    known = Cameras()
+    async with watched(valkey_url, tmp_path, cameras=known) as cameras:
+        for number, removal in enumerate((None, None, "removal-1", "removal-1", "removal-2")):
+            known.removals = {"front": removal} if removal else {}
+            drop(cameras.base / "Front" / f"{number}.jpg", jpeg(number))
+            await cameras.picture(f"Front/{number}.jpg")
+        registered = await cameras.events("cameras")
+        assert [type(event) for event in registered] == [CameraRegistered] * 3
+        assert caplog.text.count("again, since files still arrive in it: front") == 2
+
+
 async def test_two_watches_on_one_folder_take_every_file_in_once(
     valkey_url: str, tmp_path: Path
 ) -> None:

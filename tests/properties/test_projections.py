@@ -28,6 +28,7 @@ TABLES = (
     "gpu_samples",
     "gpu_sources",
     "service_states",
+    "positions",
 )
 Contents = dict[str, list[Any]]
 

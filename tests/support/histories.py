@@ -25,6 +25,7 @@ from domain.events import (
     ObjectFact,
     ObjectsDetected,
     PictureBatched,
+    PictureFiltered,
     RiskAssessed,
     Signal,
     Stage,
@@ -131,6 +132,17 @@ def detected(picture: ImageReceived, *boxes: Box) -> ObjectsDetected:
         model_version="1",
         engine="embedded",
         inference_ms=12.5,
+    )
+
+
+def filtered(picture: ImageReceived) -> PictureFiltered:
+    """Return that a picture's camera is disabled."""
+    return PictureFiltered(
+        camera_id=picture.camera_id,
+        picture_id=picture.picture_id,
+        file_id=picture.file_id,
+        captured_at=picture.captured_at,
+        reason="camera_disabled",
     )
 
 

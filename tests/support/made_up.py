@@ -14,6 +14,7 @@ from support.histories import (
     detected,
     duplicate,
     escalated,
+    filtered,
     gpu_sample,
     image,
     parked,
@@ -82,6 +83,7 @@ def _on_its_way(random: Random, picture: ImageReceived, first: ImageReceived) ->
     boxes = random.choice([(), (FAINT,), (PERSON, CAT), (PERSON, CAT, FAINT)])
     steps: list[Event] = [
         detected(picture, *boxes),
+        filtered(picture),
         batched(picture, first),
         batched(picture, picture),
         parked(random.choice(["detect", "batch", "assess", "refine"]), picture=picture),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import cv2
 import msgspec
@@ -18,6 +19,7 @@ from api.app import create_app
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
 from api.services import ApiConfig, ApiServices
+from api.states import ServiceStates
 from api.thumbnails import PictureRenderer
 from api.websocket import Limits
 from domain import ids
@@ -42,7 +44,10 @@ from projections.database import open_pool
 from projections.detections import Detections
 from projections.ledger import Ledger
 from projections.migrate import migrate
+from projections.positions import Positions
 from projections.queries import Queries
+from projections.retention import Retention
+from projections.retention_queries import RetentionQueries
 from projections.runner import Projector
 from projections.telemetry import Telemetry
 from projections.timeline import Timeline
@@ -289,15 +294,25 @@ async def served(
         pool = await open_pool(database_url, name="test", max_size=6, wait_seconds=1.0)
         stack.push_async_callback(pool.close)
         gpu = GpuHistory(minutes=60, interval_seconds=5)
+        states = ServiceStates()
         services = ApiServices(
             config=config(ApiConfig(app_name="HSI", app_version="1.2.3", base_folder=base)),
             log=log,
             queries=Queries(pool),
             pictures=PictureRenderer(PictureStore(base, base / "frames")),
-            broadcaster=Broadcaster(log, hear=gpu.hear),
+            broadcaster=Broadcaster(log, hear=(gpu.hear, states.hear)),
             gpu=gpu,
+            retention=Retention(
+                log,
+                RetentionQueries(pool),
+                Queries(pool),
+                PictureStore(base, base / "frames"),
+                days=30,
+                zone=ZoneInfo("UTC"),
+            ),
+            states=states,
         )
-        models = (Cameras(), Ledger(), Detections(), Timeline(), Telemetry())
+        models = (Cameras(), Ledger(), Detections(), Timeline(), Telemetry(), Positions())
         projectors = [Projector(log, pool, model) for model in models]
         if projecting:
             stop = asyncio.Event()

@@ -53,12 +53,16 @@ def mp4(path: Path, *, seconds: float, rate: int = 5) -> bytes:
 
 @dataclass
 class Cameras:
-    """The cameras that somebody registered before."""
+    """The cameras that somebody registered before, and those that somebody removed."""
 
     ids: set[str] = field(default_factory=set)
+    removals: dict[str, str] = field(default_factory=dict)
 
     def known(self, camera_id: str) -> bool:
         return camera_id in self.ids
+
+    def removed_by(self, camera_id: str) -> str | None:
+        return self.removals.get(camera_id)
 
 
 @dataclass

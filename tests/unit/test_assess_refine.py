@@ -20,7 +20,8 @@ from support.risk_scenes import (
 )
 
 from agents.assess import Assess
-from agents.refine import Refine
+from agents.refine import Lane, Refine
+from agents.turns import Turns
 from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from domain.events import (
     AssessmentRefined,
@@ -92,6 +93,17 @@ async def test_a_picture_that_joined_a_batch_is_not_assessed() -> None:
     assert await Assess(Cameras(), ZoneInfo("UTC"), BANDS)(envelope(event)) == Done()
 
 
+def refiner(
+    model: "Model",
+    log: "Log | None" = None,
+    camera: CameraView | None = None,
+    *,
+    first: bool = False,
+) -> Refine:
+    cameras = Cameras(camera) if camera else Cameras()
+    return Refine(model, cameras, BANDS, log or Log(), Lane(first, Turns(2)))
+
+
 class Log:
     """Answers what stands behind an assessment."""
 
@@ -110,11 +122,11 @@ async def test_a_fast_path_assessment_that_was_overtaken_is_passed_by() -> None:
     final = envelope(assessed(facts("person")))
     model = Model(AssertionError("never asked"))
     # when the model's turn comes, then it is spared
-    refine = Refine(model, Cameras(), BANDS, Log(final))
+    refine = refiner(model, Log(final), first=True)
     assert await refine(envelope(early)) == Done()
     # and an early assessment that still stands is refined
     model = Model()
-    await Refine(model, Cameras(), BANDS, Log())(envelope(early))
+    await refiner(model, first=True)(envelope(early))
     assert len(model.asked) == 1
 
 
@@ -123,9 +135,8 @@ async def test_an_assessment_is_refined() -> None:
     rules = assessed(facts("person", part="night"), entry_point=True)
     model = Model()
     # when it is refined
-    outcome = await Refine(model, Cameras(CameraView("Back", entry_point=True)), BANDS, Log())(
-        envelope(rules)
-    )
+    refine = refiner(model, camera=CameraView("Back", entry_point=True))
+    outcome = await refine(envelope(rules))
     # then the model was told what the rules found, and its say is bounded
     (question,) = model.asked
     assert (question.camera_name, question.rule_score, question.floor) == ("Back", 62, 60)
@@ -140,7 +151,7 @@ async def test_an_assessment_is_refined() -> None:
 async def test_a_refinement_is_not_refined_again() -> None:
     event = EventReviewed(camera_id="front_door", event_id="evt_1", reviewed=True)
     model = Model(AssertionError("never asked"))
-    assert await Refine(model, Cameras(), BANDS, Log())(envelope(event)) == Done()
+    assert await refiner(model)(envelope(event)) == Done()
 
 
 @pytest.mark.parametrize(
@@ -155,9 +166,7 @@ async def test_a_refinement_is_not_refined_again() -> None:
 async def test_an_error_says_what_becomes_of_the_entry(
     error: HsiError, outcome: type[Retry] | type[Park], after: float | None
 ) -> None:
-    found = await Refine(Model(error), Cameras(), BANDS, Log())(
-        envelope(assessed(facts("person")))
-    )
+    found = await refiner(Model(error))(envelope(assessed(facts("person"))))
     assert isinstance(found, outcome)
     assert found.error is error
     if isinstance(found, Retry):
@@ -165,6 +174,30 @@ async def test_an_error_says_what_becomes_of_the_entry(
 
 
 async def test_a_cancelled_question_stays_cancelled() -> None:
-    refine = Refine(Model(asyncio.CancelledError()), Cameras(), BANDS, Log())
+    refine = refiner(Model(asyncio.CancelledError()))
     with pytest.raises(asyncio.CancelledError):
         await refine(envelope(assessed(facts("person"))))
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({}, False),
+        ({"level": "medium"}, False),
+        ({"level": "high"}, True),
+        ({"level": "critical"}, True),
+        ({"is_fast_path": True}, True),
+        ({"stage": "fast_path"}, True),
+    ],
+)
+async def test_each_assessment_belongs_to_one_lane(change: dict[str, object], first: bool) -> None:
+    # given an assessment, and a handler of either lane
+    entry = envelope(msgspec.structs.replace(assessed(facts("person")), **change))
+    models = {True: Model(), False: Model()}
+    # when both lanes come to it
+    outcomes = {lane: await refiner(models[lane], first=lane)(entry) for lane in models}
+    # then its own lane asked the model, and the other passed it by
+    assert len(models[first].asked) == 1
+    assert models[not first].asked == []
+    assert outcomes[not first] == Done()
+    assert outcomes[first] != Done()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from domain.errors import PermanentError
 from inference.boxes import MOST_BOXES, keep_best, to_boxes
 from inference.ports import BOX_FLOOR
 
@@ -43,8 +44,7 @@ def test_boxes_are_clipped_sorted_and_named() -> None:
         pytest.param(0, [12, 0, 15, 5], 0.9, id="beside the picture"),
         pytest.param(0, [5, 5, 5, 9], 0.9, id="no width"),
         pytest.param(0, [9, 0, 1, 9], 0.9, id="inside out"),
-        pytest.param(0, [float("nan"), 0, 5, 5], 0.9, id="not a number"),
-        pytest.param(0, [0, 0, 5, 5], float("nan"), id="score is not a number"),
+        pytest.param(0, [float("nan"), 0, 5, 5], BOX_FLOOR, id="no number, but no box either"),
     ],
 )
 def test_rows_that_are_no_box_are_dropped(label: int, corners: list[float], score: float) -> None:
@@ -52,6 +52,16 @@ def test_rows_that_are_no_box_are_dropped(label: int, corners: list[float], scor
         np.array([label]), np.array([corners]), np.array([score]), width=10, height=10
     )
     assert found == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_broken_answer_is_refused_not_taken_for_an_empty_one(value: float) -> None:
+    labels, corners = np.array([0, 0]), np.array([[0.0, 0, 5, 5], [1, 1, 4, 4]])
+    with pytest.raises(PermanentError, match="1 of 2 scores that are not finite numbers"):
+        to_boxes(labels, corners, np.array([0.9, value]), width=10, height=10)
+    corners[1, 0] = value
+    with pytest.raises(PermanentError, match="1 of 8 corners that are not finite numbers"):
+        to_boxes(labels, corners, np.array([0.9, 0.8]), width=10, height=10)
 
 
 def test_never_more_than_the_limit() -> None:

@@ -57,7 +57,7 @@ def test_it_tells_once_when_it_closes_and_once_when_it_opens(clock: Clock) -> No
     ]
 
 
-def test_lost_probes_let_one_run_through_in_their_place(clock: Clock) -> None:
+def test_lost_probes_let_a_run_through_in_their_place(clock: Clock) -> None:
     gate = Gate()
     assert gate.lets_through()
     gate.closed_by("detect/0", away(10.0))
@@ -66,4 +66,16 @@ def test_lost_probes_let_one_run_through_in_their_place(clock: Clock) -> None:
     assert not gate.lets_through()
     clock.now += 0.2
     assert gate.lets_through()
+    assert gate.lets_through()  # A feed that finds nothing to hand out spoils no other's turn.
+    gate.probed()
+    assert not gate.lets_through()
+
+
+def test_probes_that_never_asked_let_the_next_run_through_at_once(clock: Clock) -> None:
+    gate = Gate()
+    gate.closed_by("detect/0", away(10.0))
+    gate.unproven()
+    assert gate.closed
+    assert gate.lets_through()
+    gate.probed()
     assert not gate.lets_through()

@@ -75,7 +75,7 @@ def test_every_role_runs_in_exactly_one_process() -> None:
     roles = [plan.pipeline(PLACES, {}), plan.project(PLACES, {}), plan.api(PLACES, {})]
     contained = [name for role in roles for name in role.contains]
     assert sorted(contained) == sorted(
-        ["watch", "detect", "batch", "assess", "refine", "monitor", "project", "api"]
+        ["watch", "detect", "batch", "assess", "refine", "monitor", "project", "retention", "api"]
     )
     for role in roles:
         assert role.env["HSI_READY_FILE"] == str(role.ready_file)

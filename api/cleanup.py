@@ -1,0 +1,125 @@
+"""Routes of retention: what a run would delete, run it now, how the last one went."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from api.parse import parse_query
+from api.problems import ProblemError
+from api.schemas import NoQuery
+from api.services import SERVICES, answer
+from projections.retention import Retention
+from streams.holding import HeldElsewhereError
+
+routes = web.RouteTableDef()
+
+
+class CleanupQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /api/system/cleanup."""
+
+    dry_run: bool = False
+
+
+class CleanupAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted, or would be. No thumbnails are kept on disk: there are none to count."""
+
+    events_deleted: int
+    detections_deleted: int
+    gpu_stats_deleted: int
+    images_deleted: int
+    space_reclaimed: int
+    """Bytes of the pictures' files."""
+    retention_days: int
+    dry_run: bool
+    timestamp: datetime
+
+
+class CleanupRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was finished."""
+
+    started_at: datetime
+    finished_at: datetime
+    cutoff: datetime
+    """What happened before this moment is gone."""
+    events_deleted: int
+    detections_deleted: int
+    gpu_stats_deleted: int
+    images_deleted: int
+    space_reclaimed: int
+
+
+class CleanupStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/system/cleanup/status."""
+
+    retention_days: int
+    running: bool
+    """A run was begun and is not finished (the next one finishes what was cut off)."""
+    next_run: datetime
+    last_run: CleanupRun | None
+
+
+@routes.post("/api/system/cleanup")
+async def cleanup(request: web.Request) -> web.Response:
+    """Delete what is older than RETENTION_DAYS, or only say how much that is."""
+    wanted = parse_query(request, CleanupQuery)
+    retention = _retention(request)
+    now = _now()
+    if wanted.dry_run:
+        planned = await retention.plan(now)
+        numbers = (planned.events, planned.detections, planned.gpu_samples)
+        images, size = planned.images, planned.bytes
+    else:
+        try:
+            done = await retention.run(now)
+        except HeldElsewhereError as error:
+            raise ProblemError("cleanup_running", str(error)) from error
+        numbers = (done.events_deleted, done.detections_deleted, done.gpu_stats_deleted)
+        images, size = done.images_deleted, done.space_reclaimed
+    return answer(
+        CleanupAnswer(
+            events_deleted=numbers[0],
+            detections_deleted=numbers[1],
+            gpu_stats_deleted=numbers[2],
+            images_deleted=images,
+            space_reclaimed=size,
+            retention_days=retention.days,
+            dry_run=wanted.dry_run,
+            timestamp=now,
+        )
+    )
+
+
+@routes.get("/api/system/cleanup/status")
+async def status(request: web.Request) -> web.Response:
+    """Answer how the last run went and when the next is due."""
+    parse_query(request, NoQuery)
+    retention = _retention(request)
+    last = await retention.last_run()
+    return answer(
+        CleanupStatus(
+            retention_days=retention.days,
+            running=await retention.unfinished_run() is not None,
+            next_run=retention.next_due(_now()),
+            last_run=None
+            if last is None
+            else CleanupRun(
+                started_at=last.as_of,
+                finished_at=last.finished_at,
+                cutoff=last.cutoff,
+                events_deleted=last.events_deleted,
+                detections_deleted=last.detections_deleted,
+                gpu_stats_deleted=last.gpu_stats_deleted,
+                images_deleted=last.images_deleted,
+                space_reclaimed=last.space_reclaimed,
+            ),
+        )
+    )
+
+
+def _retention(request: web.Request) -> Retention:
+    return request.app[SERVICES].retention
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,147 @@
+"""`hsi replay`: what would the events have been under other settings?"""
+
+import asyncio
+import hashlib
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from hsi.whatif.folder import Asked, RunFolder
+from hsi.whatif.make import Order, log_url, make, pictures_of
+from hsi.whatif.page import write_page
+from hsi.whatif.result import Result
+from hsi.whatif.table import show
+from hsi.whatif.wishes import changed_settings, masked, parse_sets
+from runtime.settings import load_settings
+
+CANCELLED = 130
+
+
+Last = Annotated[
+    str | None, typer.Option(help="The time before now: 30m, 12h, 7d, 2w.", metavar="LENGTH")
+]
+From = Annotated[
+    str | None, typer.Option("--from", help="Events that began then or later.", metavar="TIME")
+]
+To = Annotated[
+    str | None, typer.Option("--to", help="Events that began before; now.", metavar="TIME")
+]
+Cameras = Annotated[
+    str | None, typer.Option(help="Ids or names, with commas between; all cameras.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting to try; may be given often.", metavar="NAME=VALUE"),
+]
+Again = Annotated[
+    bool, typer.Option("--refine", help="Ask the language model about events that differ.")
+]
+Report = Annotated[
+    Path | None, typer.Option(help="Write an HTML page with pictures there.", metavar="FILE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Name = Annotated[
+    str | None, typer.Option(help="Name of the run, to go on with it after a Ctrl-C.")
+]
+EnvFile = Annotated[
+    Path | None, typer.Option("--env-file", help="Read this file instead of .env.")
+]
+
+
+def replay(  # noqa: PLR0913 - the options of a command
+    last: Last = None,
+    begin: From = None,
+    end: To = None,
+    cameras: Cameras = None,
+    sets: Sets = None,
+    refine: Again = False,
+    report: Report = None,
+    as_json: AsJson = False,
+    name: Name = None,
+    env_file: EnvFile = None,
+) -> None:
+    """Show which events other settings would have made of the recorded pictures.
+
+    Runs beside everything else, changes nothing, and sends nothing. Settings to try:
+    DETECTION_CONFIDENCE_THRESHOLD, BATCH_*, FAST_PATH_*, SEVERITY_*, CAMERA_TIMEZONE; RTDETR_URL
+    looks at the pictures again; NEMOTRON_URL and NEMOTRON_API need --refine.
+
+    Examples: `hsi replay --last 7d --set DETECTION_CONFIDENCE_THRESHOLD=0.6 --report out.html` ·
+    `hsi replay --from 2026-05-01 --to 2026-05-08 --cameras porch --set BATCH_WINDOW_SECONDS=60`
+
+    Exit codes: 0 done · 1 failed · 2 bad settings or options · 130 cancelled, goes on with --name
+    """
+    settings = load_settings(env_file)
+    chosen = parse_sets(sets or [], refine=refine)
+    wanted = tuple(part.strip() for part in (cameras or "").split(",") if part.strip())
+    asked = Asked(
+        last=last, begin=begin, end=end, cameras=wanted, sets=masked(chosen), refine=refine
+    )
+    order = Order(asked, chosen, settings, changed_settings(env_file, chosen))
+    name = name or _name(asked)
+    notices = Console(stderr=True, highlight=False)
+    with RunFolder(settings.state_dir / "replays", name) as folder:
+        try:
+            result = _run(order, folder, notices)
+        except KeyboardInterrupt:
+            notices.print(f"cancelled; the same command with --name {name} goes on from here")
+            raise typer.Exit(CANCELLED) from None
+    zone = ZoneInfo(settings.camera_timezone)
+    if report is not None:
+        write_page(report, result, zone, pictures_of(settings))
+        notices.print(f"the report is in {report}")
+    if as_json:
+        sys.stdout.write(
+            msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n"
+        )
+    else:
+        show(result, zone, Console(highlight=False))
+
+
+def _run(order: Order, folder: RunFolder, notices: Console) -> Result:
+    columns = (TextColumn("{task.fields[run]}: {task.completed} pictures"), TimeElapsedColumn())
+    with (
+        log_url(order.settings) as url,
+        _interruptible(),
+        Progress(*columns, console=notices) as progress,
+    ):
+        task = progress.add_task("replay", total=None, run=folder.name)
+        return asyncio.run(
+            make(order, folder, url, lambda pictures: progress.advance(task, pictures))
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the run at once.
+
+    asyncio's own handler asks the task to end by a cancellation, which can get lost on the way
+    (Python 3.11); and nothing here needs more than the last checkpoint.
+    """
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _name(asked: Asked) -> str:
+    """Return a name for a run that was given none: when it began, and what it tries."""
+    now = datetime.now(UTC)
+    what = hashlib.sha256(msgspec.json.encode(asked) + now.isoformat().encode()).hexdigest()[:6]
+    return f"{now:%Y%m%d-%H%M%S}-{what}"

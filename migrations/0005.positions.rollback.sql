@@ -1,0 +1,2 @@
+DROP INDEX files_path;
+DROP TABLE positions;

@@ -1,0 +1,1 @@
+ALTER TABLE service_states DROP COLUMN paused_stages;

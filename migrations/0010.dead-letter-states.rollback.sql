@@ -1,0 +1,48 @@
+-- As before: a redriven or discarded entry counts as one that lies there.
+CREATE OR REPLACE VIEW picture_states AS
+WITH waiting AS (
+    SELECT p.*,
+           CASE
+               WHEN p.assessed_at IS NOT NULL THEN NULL
+               WHEN p.batch_id IS NOT NULL THEN 'assess'
+               WHEN p.detection_count > 0 THEN 'batch'
+               WHEN p.detected_at IS NULL AND p.filtered_reason IS NULL THEN 'detect'
+           END AS stage
+    FROM pictures p
+    WHERE p.received_at IS NOT NULL
+)
+SELECT w.*,
+       k.parked_at,
+       k.group_name AS parked_group,
+       k.cause AS parked_cause,
+       k.error AS parked_error,
+       CASE
+           WHEN w.assessed_at IS NOT NULL THEN 'assessed'
+           WHEN w.stage IS NULL THEN 'filtered'
+           WHEN k.cause IS NOT NULL THEN 'parked'
+           ELSE 'pending'
+       END AS state,
+       CASE
+           WHEN w.assessed_at IS NOT NULL THEN ''
+           WHEN w.stage IS NULL AND w.detected_at IS NULL THEN w.filtered_reason
+           WHEN w.stage IS NULL THEN 'no object at or above the threshold'
+           ELSE COALESCE(k.cause, w.stage)
+       END AS reason,
+       -- A file is where its least finished picture is: the smallest rank.
+       CASE
+           WHEN w.assessed_at IS NOT NULL THEN 5
+           WHEN w.stage IS NULL THEN 6
+           WHEN k.cause IS NOT NULL THEN 1
+           WHEN w.stage = 'detect' THEN 2
+           WHEN w.stage = 'batch' THEN 3
+           ELSE 4
+       END AS rank
+FROM waiting w
+LEFT JOIN LATERAL (
+    SELECT e.parked_at, e.group_name, e.cause, e.error
+    FROM parked_entries e
+    WHERE e.stage = w.stage
+      AND (e.picture_id = w.picture_id OR (e.picture_id IS NULL AND e.batch_id = w.batch_id))
+    ORDER BY e.ms DESC, e.seq DESC
+    LIMIT 1
+) k ON true;

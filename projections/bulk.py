@@ -1,0 +1,156 @@
+"""COPY of rows into tables that nobody reads yet, and what makes whole tables of them."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, get_args, get_origin, get_type_hints
+
+import msgspec
+from psycopg.sql import SQL, Identifier
+
+from projections.database import Connection, one_row
+from projections.read_model import Run, Write, Writing
+from streams.envelope import Envelope
+
+CHUNK: Final = 256 * 1024
+"""Bytes handed to PostgreSQL at once."""
+
+ORDER: Final = "build_order"
+"""Column of a table being built: the order in which its rows came."""
+
+MERGE_RUN: Final = 5000
+"""Rows that came in several runs, put together at once."""
+
+COPY: Final = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, ESCAPE '\\', NULL 'null')")
+
+DEFER: Final = "INSERT INTO deferred_writes (statement, rows) VALUES (%s, %s)"
+
+DEFERRED: Final = "SELECT statement, rows FROM deferred_writes WHERE number = %(number)s"
+
+_encoder = msgspec.json.Encoder()
+_ESCAPES: Final = re.compile(rb'\\(["\\bfnrt]|u[0-9a-f]{4})')
+_CONTROLS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+class Copied:
+    """A read model as a rebuild writes it: rows are copied, or deferred to the end."""
+
+    def __init__(self, model: Writing) -> None:
+        self._model = model
+        self.name = model.name
+        self.version = model.version
+        self.streams = model.streams
+        self.tables = model.tables
+
+    async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
+        """Write what follows from a run."""
+        for write in self._model.writes(Run(envelopes)):
+            if not write.rows:
+                continue
+            if write.table is None:
+                text = msgspec.json.encode(write.rows).replace(rb"\u0000", rb"\ufffd").decode()
+                await connection.execute(DEFER, (write.statement, text))
+            else:
+                await _copy(connection, write.table, write.rows)
+
+
+async def _copy(connection: Connection, table: str, rows: Sequence[msgspec.Struct]) -> None:
+    columns = SQL(", ").join(map(Identifier, rows[0].__struct_fields__))
+    data = memoryview(csv(rows))
+    cursor = connection.cursor()
+    async with cursor.copy(COPY.format(Identifier(table), columns)) as copy:
+        for start in range(0, len(data), CHUNK):
+            await copy.write(data[start : start + CHUNK])
+
+
+def csv(rows: Sequence[msgspec.Struct]) -> bytes:
+    r"""Return rows as PostgreSQL reads CSV with `\` as escape and `null` as NULL.
+
+    A JSON array without its brackets is such a line, but for the control characters; so the rows
+    are encoded at the speed of JSON.
+    """
+    values: list[Sequence[object]] = [msgspec.structs.astuple(row) for row in rows]
+    if arrays := _arrays(type(rows[0])):
+        values = [[_array(v) if n in arrays else v for n, v in enumerate(each)] for each in values]
+    lines = _encoder.encode_lines(values).replace(b"]\n[", b"\n")[1:-2]
+    # Escapes of quote and backslash are CSV's too.
+    return _ESCAPES.sub(_unescaped, lines) if b"\\" in lines else lines
+
+
+@lru_cache
+def _arrays(kind: type[msgspec.Struct]) -> frozenset[int]:
+    """Return which fields of a row are text arrays."""
+    hints = get_type_hints(kind)
+    kinds = [(hints[name], *get_args(hints[name])) for name in kind.__struct_fields__]
+    return frozenset(
+        n for n, each in enumerate(kinds) if any(get_origin(one) is tuple for one in each)
+    )
+
+
+def _array(texts: object) -> str | None:
+    """Return texts as an array literal."""
+    if not isinstance(texts, tuple):
+        return None
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    escape = found[1]
+    if escape.startswith(b"u"):
+        code = int(escape[1:], 16)
+        return (chr(code) if code else "\ufffd").encode()
+    return _CONTROLS.get(escape, found[0])
+
+
+KEY_COLUMNS: Final = """
+SELECT a.attname FROM pg_index i
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid = ('public.' || quote_ident(%(table)s))::regclass AND i.indisprimary
+ORDER BY array_position(i.indkey::smallint[], a.attnum)
+"""
+
+# Rows whose key came in several runs, out of the table: `nth` telling of its key, in what chunk.
+MOVE_REPEATED: Final = SQL(
+    """
+CREATE TEMPORARY TABLE repeated ON COMMIT DROP AS
+WITH again AS (SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1),
+moved AS (DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM again) RETURNING *),
+counted AS (
+    SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS nth FROM moved)
+SELECT *, (row_number() OVER (PARTITION BY nth ORDER BY {key}) - 1) / {run} AS chunk FROM counted
+"""
+)
+
+CHUNKS: Final = "SELECT DISTINCT nth, chunk FROM repeated ORDER BY nth, chunk"
+
+CHUNK_ROWS: Final = (
+    "SELECT json_agg(r)::text FROM repeated r WHERE nth = %(nth)s AND chunk = %(chunk)s"
+)
+
+
+async def take_out_repeated(connection: Connection, table: str) -> None:
+    """Move the rows whose key came more than once into the temporary table `repeated`."""
+    found = await connection.execute(KEY_COLUMNS, {"table": table})
+    key = SQL(", ").join([Identifier(name) for (name,) in await found.fetchall()])
+    await connection.execute("DROP TABLE IF EXISTS repeated")
+    statement = MOVE_REPEATED.format(
+        key=key, table=Identifier(table), order=Identifier(ORDER), run=SQL(str(MERGE_RUN))
+    )
+    await connection.execute(statement)
+
+
+async def put_together(connection: Connection, write: Write) -> None:
+    """Put the repeated rows through the read model's own statement, in the order they came."""
+    chunks = await (await connection.execute(CHUNKS)).fetchall()
+    for nth, chunk in chunks:
+        (rows,) = await one_row(connection, CHUNK_ROWS, {"nth": nth, "chunk": chunk})
+        await connection.execute(write.statement, {"rows": rows})
+
+
+async def write_deferred(connection: Connection) -> None:
+    """Run the deferred writes in the order they came."""
+    found = await connection.execute("SELECT number FROM deferred_writes ORDER BY number")
+    for (number,) in await found.fetchall():
+        statement, rows = await one_row(connection, DEFERRED, {"number": number})
+        await connection.execute(statement, {"rows": rows})

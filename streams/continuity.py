@@ -1,0 +1,86 @@
+"""Continuity: notices that the log lost its end, before anything is built on what is gone.
+
+A Redis that is killed may come back without the last entries it took in (with `appendfsync
+everysec`, or from a replica that lagged). Whoever read or appended these remembers what the log
+does not. So every process keeps the newest position it knows of each stream, and looks for these
+entries whenever it connects to a server that was restarted.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from domain.errors import HsiError
+from streams.envelope import START, Position
+
+Execute = Callable[..., Awaitable[Any]]
+"""Sends one Redis command and answers its reply."""
+
+
+class LostEndError(HsiError):
+    """The log has lost entries that this process knows: what it remembers is no longer true."""
+
+
+class Continuity:
+    """What one process knows of each stream's end."""
+
+    def __init__(self) -> None:
+        self._run_id = b""
+        """Names one run of the Redis server."""
+        self._newest: dict[str, Position] = {}
+
+    def saw(self, name: str, position: Position) -> None:
+        """Remember that the stream under key `name` holds an entry at `position`."""
+        if position > self._newest.get(name, START):
+            self._newest[name] = position
+
+    async def on_connect(self, connection: Any) -> None:  # noqa: ANN401 - the driver's own
+        """Log in as the driver does; then, on a restarted server, look for what we know.
+
+        Raises LostEndError, on this and every later connection, when something is gone.
+        """
+        await connection.on_connect()
+
+        async def execute(*command: str) -> Any:  # noqa: ANN401 - the driver's own
+            await connection.send_command(*command)
+            return await connection.read_response()
+
+        run_id = _run_id_in(await execute("INFO", "server"))
+        if self._run_id and run_id != self._run_id:
+            # A copy: other connections go on reading meanwhile.
+            for name, position in list(self._newest.items()):
+                if await is_lost(execute, name, position):
+                    await connection.disconnect()
+                    raise LostEndError(
+                        f"the log was restarted and has lost its end: {name} no longer holds "
+                        f"{position}, which this process has read; it must start again"
+                    )
+        self._run_id = run_id
+
+
+async def is_lost(execute: Execute, name: str, position: Position) -> bool:
+    """Say whether an entry that was in a stream is gone though nobody deleted or trimmed it."""
+    if position == START or not await execute("EXISTS", name):
+        return position != START
+    if await execute("XRANGE", name, str(position), str(position)):
+        return False
+    info = _pairs(await execute("XINFO", "STREAM", name))
+    if position > Position.parse(info[b"last-generated-id"]):
+        return True
+    if position <= Position.parse(info[b"max-deleted-entry-id"]):
+        return False
+    # A trimmed stream begins behind the position; one with an older entry was not trimmed there.
+    first = await execute("XRANGE", name, "-", "+", "COUNT", "1")
+    return bool(first) and Position.parse(first[0][0]) < position
+
+
+def _run_id_in(info: Any) -> bytes:  # noqa: ANN401 - bytes, or already parsed
+    for line in bytes(info).splitlines():
+        if line.startswith(b"run_id:"):
+            return line.partition(b":")[2]
+    return b""
+
+
+def _pairs(reply: Any) -> dict[bytes, Any]:  # noqa: ANN401 - a flat list, or already parsed
+    if isinstance(reply, dict):
+        return {key.encode() if isinstance(key, str) else key: v for key, v in reply.items()}
+    return dict(zip(reply[::2], reply[1::2], strict=True))

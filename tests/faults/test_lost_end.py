@@ -1,0 +1,117 @@
+"""A Redis that comes back without the last entries it took in: noticed, and made good."""
+
+import asyncio
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.logs import new, opened, received
+from support.servers import PrivateValkey
+from support.watching import QUICK, Watched, drop, jpeg, watched
+
+from domain.errors import HsiError
+from domain.events import ImageReceived
+from inference.pictures import PictureStore
+from streams.continuity import LostEndError
+from streams.envelope import START, Position
+from streams.log import EventLog
+from streams.names import stream_key
+
+SOON = replace(QUICK, rescan_seconds=0.5)
+
+
+async def test_a_restart_that_lost_nothing_is_no_concern(private_valkey: PrivateValkey) -> None:
+    async with opened(private_valkey.url) as log:
+        await log.append(new(received("a")))
+        assert len(await log.read("files", 0, START, 10)) == 1
+        private_valkey.kill()
+        private_valkey.start()
+        await _reconnect(log)
+        assert len(await log.read("files", 0, START, 10)) == 1
+
+
+async def test_a_process_that_read_what_is_lost_must_start_again(
+    private_valkey: PrivateValkey, tmp_path: Path
+) -> None:
+    async with opened(private_valkey.url) as log:
+        await log.append(new(received("a")))
+        copy(private_valkey, tmp_path / "kept")
+        lost = await log.append(new(received("b")))
+        await log.read("files", 0, START, 10)
+        put_back(private_valkey, tmp_path / "kept")
+        async with opened(private_valkey.url) as other:
+            # The log goes on behind the gap, so its end alone does not tell.
+            assert await other.append(new(received("c"))) > lost
+            assert await other.has_lost("files", 0, lost)
+        for _ in range(2):
+            with pytest.raises(LostEndError, match="start again"):
+                await _reconnect(log)
+
+
+async def test_what_was_deleted_or_trimmed_is_not_lost(valkey_url: str) -> None:
+    async with opened(valkey_url) as log:
+        positions = [await log.append(new(received(name))) for name in "abcd"]
+        name = stream_key(0, "files")
+        await log.client.xdel(name, str(positions[1]))
+        await log.client.xtrim(name, minid=str(positions[1]))
+        assert [await log.has_lost("files", 0, at) for at in positions] == [False] * 4
+        assert not await log.has_lost("files", 0, START)
+        beyond = Position(positions[3].ms + 1, 0)
+        assert await log.has_lost("files", 0, beyond)
+        assert await log.has_lost("parked", 0, beyond)
+
+
+async def test_files_whose_events_are_lost_are_taken_in_again_by_the_running_watch(
+    private_valkey: PrivateValkey, tmp_path: Path
+) -> None:
+    async with watched(private_valkey.url, tmp_path, options=SOON) as cameras:
+        drop(cameras.base / "Front" / "a.jpg", jpeg(1))
+        await _told(private_valkey.url, 1, tmp_path)
+        copy(private_valkey, tmp_path / "kept")
+        drop(cameras.base / "Front" / "b.jpg", jpeg(2))
+        before = await _told(private_valkey.url, 2, tmp_path)
+        put_back(private_valkey, tmp_path / "kept")
+        assert await _told(private_valkey.url, 2, tmp_path) == before, (
+            "the same events, the same ids"
+        )
+        drop(cameras.base / "Front" / "c.jpg", jpeg(3))
+        assert len(await _told(private_valkey.url, 3, tmp_path)) == 3
+
+
+async def _told(url: str, count: int, folder: Path) -> list[ImageReceived]:
+    """Wait until so many pictures are in the log; read it as somebody else than the watch."""
+    log = await EventLog.open(url)
+    try:
+        there = Watched(folder, PictureStore(folder, folder / "frames"), log)
+        return [e for e in await there.until_count(count) if isinstance(e, ImageReceived)]
+    finally:
+        await log.close()
+
+
+def copy(valkey: PrivateValkey, kept: Path) -> None:
+    """Keep the data as it is now; every answered write is in it."""
+    shutil.copytree(valkey.server.folders.valkey, kept)
+
+
+def put_back(valkey: PrivateValkey, kept: Path) -> None:
+    """Kill the server and start it on older data, as after a loss of power."""
+    valkey.kill()
+    data = valkey.server.folders.valkey
+    for part in data.iterdir():
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    shutil.copytree(kept, data, dirs_exist_ok=True)
+    for part in (data, *data.rglob("*")):
+        valkey.server.folders.give(part)
+    valkey.start()
+
+
+async def _reconnect(log: EventLog) -> None:
+    """Use the log until it has connected anew."""
+    for _ in range(5):
+        try:
+            await log.newest("files", 0)
+        except LostEndError:
+            raise
+        except HsiError:
+            await asyncio.sleep(0)
