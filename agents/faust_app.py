@@ -17,6 +17,9 @@ class _NoKafka(BootStrategy):
 class _App(faust.App):
     BootStrategy = _NoKafka
 
+    async def on_first_start(self) -> None:
+        """Make no folders: faust keeps tables in them, beside the process; we have none."""
+
 
 def make_app(name: str) -> Any:  # noqa: ANN401 - faust is untyped here
     """Return an app; agents run once it is started and `flow_control.resume()` was called."""

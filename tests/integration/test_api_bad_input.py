@@ -27,6 +27,7 @@ class Bad:
 
 JSON = {"Content-Type": "application/json"}
 DEEP = b'{"name":' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+CLEANUP = "/api/system/cleanup"
 ODD_IDS = ("%00", "..%2f..%2fetc", "%0a", "x" * 5000, "%ff%fe", "a%20b", "'%3b--", "%F0%9F%98%80")
 EVENT = story("front").event_id
 
@@ -161,9 +162,10 @@ async def test_every_route_takes_odd_ids_queries_and_bodies_without_failing(api:
     odd_queries = ("?%00=%00", "?a=b&a=c", "?=", "?limit=%00", "?cursor=%ff", "?" + "x" * 6000)
     bodies = (b"", b"null", b"7", b'"x"', b"{}", b"\x00", b'{"name":null,"reviewed":null}')
     for resource in api.client.server.app.router.routes():  # type: ignore[attr-defined]
-        if resource.method == "HEAD":
-            continue
         path = resource.resource.canonical.replace("{channel}", "events")
+        # A real cleanup waits for the read models, and nobody projects here: test_api_cleanup.py.
+        if resource.method == "HEAD" or (resource.method, path) == ("POST", CLEANUP):
+            continue
         for odd in ODD_IDS:
             await _not_500(api, resource.method, path.replace("{id}", odd))
         for query in odd_queries:
@@ -190,9 +192,7 @@ async def test_a_body_that_ends_early(api: Served) -> None:
 
 async def _not_500(api: Served, method: str, path: str, **more: Any) -> None:
     async with api.client.request(method, URL(path, encoded=True), **more) as response:
-        # Retention waits, and says so, while the read models lag: nobody projects in this test.
-        waits = path.startswith("/api/system/cleanup") and response.status == 503
-        assert waits or response.status < 500, (method, path[:200], await response.text())
+        assert response.status < 500, (method, path[:200], more, await response.text())
 
 
 async def test_a_mistake_of_ours_shows_its_stack_only_when_debugging(
