@@ -7,6 +7,7 @@ settlement was refused, so it never differs from the log.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -17,6 +18,7 @@ from domain.events import BatchClosed, EntryParked, Event, ObjectsDetected
 from domain.ids import follow_up_id
 from domain.outcomes import Done, Outcome
 from streams.channel import StreamChannel, each
+from streams.connection import BehindLogError
 from streams.envelope import START, Envelope, NewEvent, Position
 from streams.feed import Run
 from streams.lease import Lease
@@ -25,6 +27,8 @@ from streams.log import EventLog
 logger = logging.getLogger(__name__)
 
 ROLE = "batch"
+FOLDED = BatchClosed.STREAM
+"""The stream that the state is folded from; only the owner of its partition appends to it."""
 FOLD_RUN = 1000
 SNAPSHOT_EVERY = 1000
 """Events folded since the last snapshot after which the next one is stored."""
@@ -58,13 +62,16 @@ class PartitionBatches:
     async def rebuild(self) -> None:
         """Fold the state anew: the newest snapshot, then everything behind it."""
         self.cameras, self.position, self._unsaved = {}, START, 0
+        # An end that was deleted or trimmed counts as folded: nothing can come before it.
+        end = await self.log.newest(FOLDED, self.partition)
         stored = await self.log.load_snapshot(ROLE, self.partition)
         if stored is not None:
             self._start_from(stored)
-        while envelopes := await self.log.read("batches", self.partition, self.position, FOLD_RUN):
+        while envelopes := await self.log.read(FOLDED, self.partition, self.position, FOLD_RUN):
             for envelope in envelopes:
                 self.apply(envelope.event)
             self.position = envelopes[-1].position
+        self.position = max(self.position, end)
         self.stale = False
 
     def _start_from(self, stored: bytes) -> None:
@@ -158,22 +165,25 @@ class Batch:
     async def handle(self, channel: StreamChannel, run: Run) -> None:
         """Decide a run and settle it; a refused settlement throws the state away."""
         batches = self.partitions[run.feed.group.partition]
-        async with batches.lock:
+
+        async def answers(envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
             await batches.freshen()
-            # Until the settlement's answer is here, the log may lack what was decided.
+            if run.feed.lease:
+                run.feed.lease.folded = (FOLDED, batches.position)
+            # Until the settlement's answer is here, the log may lack what is decided now.
             batches.stale = True
+            return await each(answer)(envelopes)
 
-            async def answer(envelope: Envelope) -> Outcome:
-                return Done(batches.decide(envelope))
+        async def answer(envelope: Envelope) -> Outcome:
+            return Done(batches.decide(envelope))
 
-            all_ours = await channel.handle(run, each(answer))
+        async with batches.lock:
+            all_ours = await channel.handle(run, answers)
             appended = run.feed.last_follow_ups
             if not all_ours or EntryParked.STREAM in appended:
                 return  # The log has not got all that was decided.
             batches.stale = False
-            batches.position = max(
-                batches.position, appended.get(BatchClosed.STREAM, batches.position)
-            )
+            batches.position = max(batches.position, appended.get(FOLDED, batches.position))
             await batches.save_when_due()
 
     async def tick(self, channel: StreamChannel) -> None:
@@ -183,7 +193,7 @@ class Batch:
                 batches = self.partitions[owner.feed.group.partition]
                 if owner.owned:
                     await self._close_overdue(owner.lease, batches)
-        except ServiceUnavailableError as error:
+        except (ServiceUnavailableError, BehindLogError) as error:
             logger.warning("batches cannot be closed yet: %s", error)
 
     async def _close_overdue(self, lease: Lease, batches: PartitionBatches) -> None:
@@ -200,6 +210,7 @@ class Batch:
             events = batches.overdue(now)
             # Until the answer is here, it is open whether the log has these events.
             batches.stale = True
+            lease.folded = (FOLDED, batches.position)
             positions = await lease.append([_closing(event) for event in events])
             if positions is None:
                 return

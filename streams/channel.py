@@ -16,6 +16,7 @@ import faust
 from domain.errors import HsiError
 from domain.outcomes import Done, Outcome, Park, Retry
 from runtime.service import DrainingService
+from streams.connection import BehindLogError
 from streams.consumer import ConsumerGroup
 from streams.deadletter import outcome_of, outcome_unasked
 from streams.envelope import Envelope, Position
@@ -118,10 +119,16 @@ class StreamChannel(DrainingService):
     async def handle(self, run: Run, handler: Handler) -> bool:
         """Let `handler` answer for a run and settle it by the answers; never raises.
 
-        Answers whether everything that was settled was still ours.
+        Answers whether everything that was settled was still ours. A handler that decided on an
+        outdated fold is asked again.
         """
         try:
-            return await run.feed.settle(await self._outcomes(run, handler))
+            while True:
+                outcomes = await self._outcomes(run, handler)
+                try:
+                    return await run.feed.settle(outcomes)
+                except BehindLogError as error:
+                    logger.warning("%s decides a run again: %s", run.feed.name, error)
         finally:
             self._handling -= 1
             if not self._handling:

@@ -28,6 +28,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from domain.errors import HsiError, ServiceUnavailableError
+from streams import scripts
 
 SOCKET_TIMEOUT_SECONDS = 15.0
 """Longer than every blocking read: a server that says nothing for so long is taken as gone."""
@@ -67,11 +68,17 @@ async def redis_errors() -> AsyncIterator[None]:
             raise ServiceUnavailableError(
                 "redis", f"Redis cannot write at present: {error}"
             ) from error
+        if str(error).startswith(scripts.BEHIND):
+            raise BehindLogError(str(error)) from error
         if str(error).startswith("NOGROUP"):
             raise HsiError(
                 f"the log was emptied or replaced while this process ran ({error}); start it again"
             ) from error
         raise
+
+
+class BehindLogError(HsiError):
+    """What was to be written was decided on a fold that the log has gone past, or fell behind."""
 
 
 class Script:

@@ -112,12 +112,15 @@ class ConsumerGroup:
         Takes Done and Park outcomes, ascending by position; a Retry is not a settlement. With a
         lease, nothing at all happens once the lease is somebody else's. An entry whose follow-ups
         cannot be stored is parked.
+
+        Raises BehindLogError, and does nothing, when the lease's fold is not the log's end.
         """
         targets: dict[str, int] = {}
         arguments: list[str | bytes | int] = [
             self.group,
             self.consumer,
             lease.token if lease else "",
+            lease.fence[1] if lease else "",
             len(settlements),
         ]
         for delivery, events in await self._follow_ups(settlements):
@@ -125,7 +128,7 @@ class ConsumerGroup:
             for stream, fields in events:
                 target = targets.setdefault(stream, len(targets) + 1)
                 arguments += [target, len(fields), *fields]
-        keys = [self.key, lease.key if lease else self.key]
+        keys = [self.key, lease.key, lease.fence[0]] if lease else [self.key] * 3
         keys += [stream_key(self.partition, stream) for stream in targets]
         answer = await _settle.run(self.log.client, keys, arguments)
         count = len(settlements)

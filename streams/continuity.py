@@ -3,17 +3,23 @@
 A Redis that is killed may come back without the last entries it took in (with `appendfsync
 everysec`, or from a replica that lagged). Whoever read or appended these remembers what the log
 does not. So every process keeps the newest position it knows of each stream, and looks for these
-entries whenever it connects to a server that was restarted.
+entries whenever it connects to a server that was restarted, and once more a little later: an
+answer of the server's former life may have been on its way meanwhile.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from domain.errors import HsiError
+from domain.errors import HsiError, ServiceUnavailableError
+from runtime.tasks import end
 from streams.envelope import START, Position
 
 Execute = Callable[..., Awaitable[Any]]
 """Sends one Redis command and answers its reply."""
+
+SECOND_LOOK_SECONDS = 6.0
+"""What the connections to the dead server still held has been read and handled by then."""
 
 
 class LostEndError(HsiError):
@@ -27,9 +33,18 @@ class Continuity:
         self._run_id = b""
         """Names one run of the Redis server."""
         self._newest: dict[str, Position] = {}
+        self._lost: LostEndError | None = None
+        self._second_look: asyncio.Task[None] | None = None
+        self.execute: Execute | None = None
+        """Sends a command on any connection, for the second look."""
 
     def saw(self, name: str, position: Position) -> None:
-        """Remember that the stream under key `name` holds an entry at `position`."""
+        """Remember that the stream under key `name` holds an entry at `position`.
+
+        Raises LostEndError when an entry that this process knew turned out to be lost.
+        """
+        if self._lost is not None:
+            raise self._lost
         if position > self._newest.get(name, START):
             self._newest[name] = position
 
@@ -46,15 +61,41 @@ class Continuity:
 
         run_id = _run_id_in(await execute("INFO", "server"))
         if self._run_id and run_id != self._run_id:
-            # A copy: other connections go on reading meanwhile.
-            for name, position in list(self._newest.items()):
-                if await is_lost(execute, name, position):
-                    await connection.disconnect()
-                    raise LostEndError(
-                        f"the log was restarted and has lost its end: {name} no longer holds "
-                        f"{position}, which this process has read; it must start again"
-                    )
+            try:
+                await self._look(execute)
+            except LostEndError:
+                await connection.disconnect()
+                raise
+            self._plan_second_look()
         self._run_id = run_id
+
+    async def close(self) -> None:
+        """Give up a second look that is still to come."""
+        await end(*filter(None, (self._second_look,)))
+
+    async def _look(self, execute: Execute) -> None:
+        # A copy: other connections go on reading meanwhile.
+        for name, position in list(self._newest.items()):
+            if await is_lost(execute, name, position):
+                raise LostEndError(
+                    f"the log was restarted and has lost its end: {name} no longer holds "
+                    f"{position}, which this process has read; it must start again"
+                )
+
+    def _plan_second_look(self) -> None:
+        if self._second_look is None or self._second_look.done():
+            self._second_look = asyncio.create_task(self._look_again(), name="continuity")
+
+    async def _look_again(self) -> None:
+        while self.execute is not None and self._lost is None:
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
+            try:
+                await self._look(self.execute)
+            except LostEndError as error:
+                self._lost = error
+            except ServiceUnavailableError:
+                continue
+            return
 
 
 async def is_lost(execute: Execute, name: str, position: Position) -> bool:

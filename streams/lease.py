@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from streams import scripts
 from streams.connection import Script, redis_errors
-from streams.envelope import NewEvent, Position
+from streams.envelope import START, NewEvent, Position
 from streams.log import EventLog
 from streams.names import key, stream_key
 
@@ -27,6 +27,15 @@ class Lease:
         self.partition = partition
         self.key = key(partition, "lease", role)
         self.token = secrets.token_hex(8)
+        self.folded = ("", START)
+        """The stream that the owner folds its state from, and how far it has: what was decided on
+        another end of that stream is refused. An owner without a fold leaves it empty."""
+
+    @property
+    def fence(self) -> tuple[str, str]:
+        """Return the key of the folded stream and where it must end ('' if anywhere)."""
+        stream, position = self.folded
+        return (stream_key(self.partition, stream), str(position)) if stream else (self.key, "")
 
     async def acquire(self) -> bool:
         """Take the lease if nobody holds it."""
@@ -43,9 +52,13 @@ class Lease:
         await _renew.run(self.log.client, [self.key], [self.token, 0])
 
     async def append(self, news: Sequence[NewEvent]) -> list[Position] | None:
-        """Append events if the lease is still ours, atomically; None when it is not."""
-        keys = [self.key]
-        arguments: list[str | bytes | int] = [self.token]
+        """Append events if the lease is still ours, atomically; None when it is not.
+
+        Raises BehindLogError when the log does not end where the owner has folded it to.
+        """
+        folded, end = self.fence
+        keys = [self.key, folded]
+        arguments: list[str | bytes | int] = [self.token, end]
         for new in news:
             keys.append(stream_key(self.partition, new.event.STREAM))
             fields = self.log.codec.encode(new)

@@ -93,6 +93,7 @@ class EventLog:
         self.incarnation = incarnation
         """Names this life of the log: a checkpoint of another life does not count here."""
         self.continuity = continuity or Continuity()
+        self.continuity.execute = self._execute
         self.codec = Codec.of()
 
     @classmethod
@@ -147,7 +148,12 @@ class EventLog:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.continuity.close()
         await self.client.aclose()
+
+    async def _execute(self, *command: str) -> Any:  # noqa: ANN401 - the driver's own
+        async with redis_errors():
+            return await self.client.execute_command(*command)
 
     def partition_of(self, camera_id: str) -> int:
         """Return the partition of a camera."""
@@ -288,10 +294,7 @@ class EventLog:
 
     async def has_lost(self, stream: str, partition: int, position: Position) -> bool:
         """Say whether an entry that was at `position` is gone, though it was not trimmed."""
-        async with redis_errors():
-            return await is_lost(
-                self.client.execute_command, stream_key(partition, stream), position
-            )
+        return await is_lost(self._execute, stream_key(partition, stream), position)
 
     async def newest(self, stream: str, partition: int) -> Position:
         """Return the position of the last entry ever appended, START when there was none."""

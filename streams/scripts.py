@@ -23,17 +23,37 @@ end
 return out
 """
 
-SETTLE: Final = """
--- KEYS: source stream, lease (any key of the slot when ARGV[3] is empty), target streams.
--- ARGV: group, consumer, lease token or '', number of entries; per entry: id, number of
--- follow-ups; per follow-up: index of its stream among the targets, number of fields, fields.
+_ENDS_AT: Final = """
+-- Whether the last entry that a stream ever got is the one at this id.
+local function ends_at(stream, id)
+  if redis.call('EXISTS', stream) == 0 then return id == '0-0' end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] == id end
+  end
+end
+"""
+
+BEHIND: Final = "BEHIND"
+"""How the error begins by which a script refuses what was decided on an outdated fold."""
+
+SETTLE: Final = (
+    _ENDS_AT
+    + """
+-- KEYS: source stream, lease and folded stream (any keys of the slot when ARGV[3] is empty),
+-- target streams. ARGV: group, consumer, lease token or '', position up to which the owner has
+-- folded the folded stream or '', number of entries; per entry: id, number of follow-ups; per
+-- follow-up: index of its stream among the targets, number of fields, fields.
 -- An entry is settled only if this consumer still owns it: follow-ups and ack, or nothing.
 -- Returns 1 or 0 for each entry, then for each target the id of its last follow-up or ''.
-local group, consumer, token, n = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local group, consumer, token, n = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local owned, answer = {}, {}
 local held = token == '' or redis.call('GET', KEYS[2]) == token
+if held and ARGV[4] ~= '' and not ends_at(KEYS[3], ARGV[4]) then
+  return redis.error_reply('BEHIND ' .. KEYS[3] .. ' does not end at ' .. ARGV[4])
+end
 if held then
-  local first, final, arg = nil, nil, 5
+  local first, final, arg = nil, nil, 6
   for i = 1, n do
     local id = ARGV[arg]
     first = first or id
@@ -45,8 +65,8 @@ if held then
   local mine = redis.call('XPENDING', KEYS[1], group, first, final, 100000, consumer)
   for _, row in ipairs(mine) do owned[row[1]] = true end
 end
-for target = 1, #KEYS - 2 do answer[n + target] = '' end
-local acked, arg = {}, 5
+for target = 1, #KEYS - 3 do answer[n + target] = '' end
+local acked, arg = {}, 6
 for i = 1, n do
   local id, follow = ARGV[arg], tonumber(ARGV[arg + 1])
   local mine = owned[id]
@@ -55,7 +75,7 @@ for i = 1, n do
     local target, count = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
     if mine then
       answer[n + target] = redis.call(
-        'XADD', KEYS[target + 2], '*', unpack(ARGV, arg + 2, arg + 1 + count))
+        'XADD', KEYS[target + 3], '*', unpack(ARGV, arg + 2, arg + 1 + count))
     end
     arg = arg + 2 + count
   end
@@ -65,6 +85,7 @@ end
 if #acked > 0 then redis.call('XACK', KEYS[1], group, unpack(acked)) end
 return answer
 """
+)
 
 HOLD: Final = """
 -- KEYS: stream. ARGV: group, consumer, '1' to count one more delivery or '0', ids ascending.
@@ -102,18 +123,25 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return {'appended'}
 """
 
-LEASED_APPEND: Final = """
--- KEYS: lease, stream of each event. ARGV: token, then per event the number of its fields and
--- these. Returns the entry ids, or nil when the lease is somebody else's.
+LEASED_APPEND: Final = (
+    _ENDS_AT
+    + """
+-- KEYS: lease, folded stream, stream of each event. ARGV: token, position up to which the owner
+-- has folded the folded stream or '', then per event the number of its fields and these.
+-- Returns the entry ids, or nil when the lease is somebody else's.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return nil end
-local out, arg = {}, 2
-for i = 2, #KEYS do
+if ARGV[2] ~= '' and not ends_at(KEYS[2], ARGV[2]) then
+  return redis.error_reply('BEHIND ' .. KEYS[2] .. ' does not end at ' .. ARGV[2])
+end
+local out, arg = {}, 3
+for i = 3, #KEYS do
   local n = tonumber(ARGV[arg])
   out[#out + 1] = redis.call('XADD', KEYS[i], '*', unpack(ARGV, arg + 1, arg + n))
   arg = arg + 1 + n
 end
 return out
 """
+)
 
 RENEW: Final = """
 -- KEYS: lease. ARGV: token, milliseconds (0 releases). Returns 1 if the lease is still ours.

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.logs import new, opened, received
+from support.logs import new, opened, received, until
 from support.servers import PrivateValkey
 from support.watching import QUICK, Watched, drop, jpeg, watched
 
 from domain.errors import HsiError
 from domain.events import ImageReceived
 from inference.pictures import PictureStore
+from streams import continuity
 from streams.continuity import LostEndError
 from streams.envelope import START, Position
 from streams.log import EventLog
@@ -47,6 +48,26 @@ async def test_a_process_that_read_what_is_lost_must_start_again(
         for _ in range(2):
             with pytest.raises(LostEndError, match="start again"):
                 await _reconnect(log)
+
+
+async def test_an_answer_that_outlives_the_server_is_looked_for_a_second_time(
+    private_valkey: PrivateValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuity, "SECOND_LOOK_SECONDS", 0.1)
+    async with opened(private_valkey.url) as log:
+        await log.append(new(received("a")))
+        (kept,) = await log.read("files", 0, START, 10)
+        private_valkey.kill()
+        private_valkey.start()
+        await _reconnect(log)
+        # This answer was on its way when the first look found everything in place.
+        log.continuity.saw(stream_key(0, "files"), Position(kept.position.ms + 1, 0))
+
+        async def finds_nothing() -> bool:
+            return not await log.read("files", 0, START, 10)
+
+        with pytest.raises(LostEndError, match="start again"):
+            await until(finds_nothing)
 
 
 async def test_what_was_deleted_or_trimmed_is_not_lost(valkey_url: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.logs import POLICY, Stage, all_of, box, detected, new, opened, quick, until
 from support.servers import PrivateValkey
@@ -19,7 +20,7 @@ from domain.batching import CameraBatches
 from domain.events import BatchClosed, BatchEscalated, EntryParked, Event, PictureBatched
 from domain.ids import batch_id
 from streams.channel import ChannelOptions
-from streams.envelope import Envelope
+from streams.envelope import Envelope, Position
 from streams.log import EventLog
 from streams.names import stream_key
 
@@ -174,6 +175,32 @@ async def test_a_refused_settlement_is_decided_again_on_the_state_of_the_log(
         await until(lambda: idle(log))
         assert batch.partitions[0].cameras == await refolded(log)
     assert len(await batches(log)) == 3
+
+
+async def test_what_only_the_batcher_remembers_joins_no_batch(log: EventLog) -> None:
+    """As after a restart that lost the log's end, before this process has noticed it."""
+    async with batching(log) as (batch, _stage):
+        await given(log, 0.0)
+        await until(lambda: idle(log))
+        batches_0 = batch.partitions[0]
+        (first, *_) = await batches(log)
+        assert isinstance(first, PictureBatched)
+
+        async def remember(lost: str) -> None:
+            async with batches_0.lock:
+                member = msgspec.structs.replace(first.member, picture_id=lost)
+                batches_0.apply(msgspec.structs.replace(first, member=member))
+                batches_0.position = Position(batches_0.position.ms + 60_000, 0)
+
+        await remember("lost before a picture")
+        await given(log, 10.0)
+        await until(lambda: idle(log))
+        assert batches_0.cameras == await refolded(log)
+        await remember("lost before a close")
+        await given(log, 100.0)
+        await until(lambda: idle(log))
+    (close,) = [e for e in await batches(log) if isinstance(e, BatchClosed)]
+    assert [m.picture_id for m in close.members] == ["porch0", "porch10"]
 
 
 async def test_an_unreadable_entry_is_parked_and_leaves_the_state_right(log: EventLog) -> None:

@@ -9,6 +9,7 @@ from domain.errors import PermanentError
 from domain.events import EntryParked, ImageReceived
 from domain.ids import follow_up_id
 from domain.outcomes import Done, Park
+from streams.connection import BehindLogError
 from streams.consumer import ConsumerGroup, Delivery, follow_ups
 from streams.envelope import START, NewEvent
 from streams.lease import Lease
@@ -178,6 +179,29 @@ async def test_a_lost_lease_settles_and_appends_nothing(log: EventLog) -> None:
     assert await detections(log) == ["x"]
     assert (await group.settle([done(delivery)], lease=heir)).flags == (True,)
     assert await detections(log) == ["x", "a"]
+
+
+async def test_what_was_decided_on_another_end_of_the_log_is_refused(log: EventLog) -> None:
+    await given(log, "a")
+    group = ConsumerGroup(log, "detect", 0, "one")
+    (delivery,) = await group.read(10, MS)
+    lease = Lease(log, "detect", 0)
+    assert await lease.acquire()
+    positions = await lease.append([new(detected("x"))])
+    assert positions
+    (end,) = positions
+    for wrong in (START, end.next()):
+        lease.folded = ("detections", wrong)
+        with pytest.raises(BehindLogError, match="detections does not end at"):
+            await group.settle([done(delivery)], lease=lease)
+        with pytest.raises(BehindLogError):
+            await lease.append([new(detected("y"))])
+    assert await detections(log) == ["x"]
+    lease.folded = ("detections", end)
+    assert (await group.settle([done(delivery)], lease=lease)).flags == (True,)
+    assert await detections(log) == ["x", "a"]
+    lease.folded = ("assessments", START)
+    assert await lease.append([new(detected("y"))]) is not None, "empty, as it was folded"
 
 
 async def test_many_entries_settle_in_one_call(log: EventLog) -> None:
