@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
+# Test processes side by side; much of the suite waits for servers rather than for the processor.
+WORKERS ?= 3
+
 PORT ?=
 STATE ?=
 DEMO ?= 1
@@ -48,7 +51,7 @@ run: $(STAMP) ## Fetch the detector's model and run everything until Ctrl-C
 	$(BIN)/hsi up $(UP_OPTIONS) $(ARGS)
 
 test: $(STAMP) ## Run all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-cluster: $(STAMP) ## Run the tests of the log on a Redis Cluster (three embedded primaries)
 	$(BIN)/pytest -k cluster tests/integration $(ARGS)

@@ -1,0 +1,1 @@
+"""The settings, a module a topic; runtime.settings puts them together."""
