@@ -70,7 +70,7 @@ def create_app(services: ApiServices, *, limits: Limits | None = None) -> web.Ap
         metrics,
         static,
     ):
-        app.add_routes(topic.routes)
+        app.router.add_routes(topic.routes.definitions())
     app.on_response_prepare.append(common_headers(config.cors_origins))
     app.on_shutdown.append(live.close_all)
     app.cleanup_ctx.append(_background)

@@ -10,9 +10,17 @@ from msgspec.structs import replace
 from api.answers import camera_answer, camera_status
 from api.commands import record, recorded_answer, recorded_before
 from api.media import picture_response
-from api.parse import parse_body, parse_query, path_id
+from api.parse import path_id
 from api.problems import ProblemError
-from api.schemas import CameraChange, CameraCreate, CamerasAnswer, CamerasQuery, NoQuery
+from api.routing import Routes
+from api.schemas import (
+    CameraAnswer,
+    CameraChange,
+    CameraCreate,
+    CamerasAnswer,
+    CamerasQuery,
+    Recorded,
+)
 from api.services import SERVICES, answer
 from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
 from domain.ids import camera_id
@@ -21,17 +29,16 @@ from projections.rows import CameraRow
 PROJECTION = "cameras"
 _NAME_BYTES = 255
 
-routes = web.RouteTableDef()
+routes = Routes("cameras")
 
 
-@routes.get("/api/cameras")
-async def list_cameras(request: web.Request) -> web.Response:
+@routes.get("/api/cameras", CamerasAnswer)
+async def list_cameras(request: web.Request, query: CamerasQuery) -> web.Response:
     """Answer all cameras; removed ones only when asked for."""
-    wanted = parse_query(request, CamerasQuery)
     services = request.app[SERVICES]
-    rows = await services.queries.cameras(include_removed=wanted.status == "removed")
-    if wanted.status is not None:
-        rows = [row for row in rows if camera_status(row) == wanted.status]
+    rows = await services.queries.cameras(include_removed=query.status == "removed")
+    if query.status is not None:
+        rows = [row for row in rows if camera_status(row) == query.status]
     folders = [services.config.base_folder / row.folder for row in rows]
     there = await asyncio.to_thread(lambda: [folder.is_dir() for folder in folders])
     cameras = [
@@ -41,20 +48,22 @@ async def list_cameras(request: web.Request) -> web.Response:
     return answer(CamerasAnswer(cameras=cameras, count=len(cameras)))
 
 
-@routes.get("/api/cameras/{id}")
+@routes.get("/api/cameras/{id}", CameraAnswer, problems=["camera_not_found"])
 async def get_camera(request: web.Request) -> web.Response:
     """Answer one camera."""
-    parse_query(request, NoQuery)
     row = await _camera(request)
     folder = request.app[SERVICES].config.base_folder / row.folder
     exists = await asyncio.to_thread(folder.is_dir)
     return answer(replace(camera_answer(row), folder_exists=exists))
 
 
-@routes.get("/api/cameras/{id}/snapshot")
+@routes.get(
+    "/api/cameras/{id}/snapshot",
+    "image/jpeg",
+    problems=["camera_not_found", "no_picture_yet", "picture_gone"],
+)
 async def snapshot(request: web.Request) -> web.Response:
     """Answer the camera's newest picture."""
-    parse_query(request, NoQuery)
     row = await _camera(request)
     services = request.app[SERVICES]
     picture = await services.queries.newest_picture(row.id)
@@ -69,17 +78,19 @@ async def snapshot(request: web.Request) -> web.Response:
     )
 
 
-@routes.post("/api/cameras")
-async def add_camera(request: web.Request) -> web.Response:
+@routes.post(
+    "/api/cameras",
+    {201: CameraAnswer, 202: Recorded},
+    problems=["camera_exists", "folder_outside"],
+)
+async def add_camera(request: web.Request, body: CameraCreate) -> web.Response:
     """Register a camera, or confirm one that was found as a folder."""
-    parse_query(request, NoQuery)
-    wanted = await parse_body(request, CameraCreate)
     services = request.app[SERVICES]
-    name = _name(wanted.name)
-    folder = await asyncio.to_thread(folder_below, services.config.base_folder, wanted.folder_path)
+    name = _name(body.name)
+    folder = await asyncio.to_thread(folder_below, services.config.base_folder, body.folder_path)
     new_id = camera_id(folder)
     async with services.folder_locks[new_id]:
-        event = await _addition(request, new_id, folder, replace(wanted, name=name))
+        event = await _addition(request, new_id, folder, replace(body, name=name))
         shown = event is None or await record(request, event, PROJECTION)
     path = services.config.base_folder / folder
     created, message = await asyncio.to_thread(_make_folder, path)
@@ -93,19 +104,19 @@ async def add_camera(request: web.Request) -> web.Response:
     return answer(made, status=HTTPStatus.CREATED, headers={"Location": location})
 
 
-@routes.patch("/api/cameras/{id}")
-async def change_camera(request: web.Request) -> web.Response:
+@routes.patch(
+    "/api/cameras/{id}", {200: CameraAnswer, 202: Recorded}, problems=["camera_not_found"]
+)
+async def change_camera(request: web.Request, body: CameraChange) -> web.Response:
     """Change what is given; doing so also confirms a camera that was found as a folder."""
-    parse_query(request, NoQuery)
     row = await _camera(request)
-    wanted = await parse_body(request, CameraChange)
-    if wanted == CameraChange():
+    if body == CameraChange():
         raise ProblemError("invalid_body", "nothing to change: give name, status or entry_point")
     event = CameraUpdated(
         camera_id=row.id,
-        name=None if wanted.name is None else _name(wanted.name),
-        enabled=None if wanted.status is None else wanted.status != "disabled",
-        entry_point=wanted.entry_point,
+        name=None if body.name is None else _name(body.name),
+        enabled=None if body.status is None else body.status != "disabled",
+        entry_point=body.entry_point,
         confirmed=None if row.confirmed else True,
     )
     if not await record(request, event, PROJECTION):
@@ -113,10 +124,9 @@ async def change_camera(request: web.Request) -> web.Response:
     return answer(camera_answer(await _camera(request)))
 
 
-@routes.delete("/api/cameras/{id}")
+@routes.delete("/api/cameras/{id}", {204: None, 202: Recorded}, problems=["camera_not_found"])
 async def remove_camera(request: web.Request) -> web.Response:
     """Remove a camera; its pictures and events stay."""
-    parse_query(request, NoQuery)
     event = CameraRemoved(camera_id=path_id(request, "camera_not_found"))
     try:
         await _camera(request)

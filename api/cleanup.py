@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
-from api.parse import parse_query
 from api.problems import ProblemError
-from api.schemas import NoQuery
+from api.routing import Routes
 from api.services import SERVICES, answer
 from projections.retention import Retention
 from streams.holding import HeldElsewhereError
 
-routes = web.RouteTableDef()
+routes = Routes("retention")
 
 
 class CleanupQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +58,12 @@ class CleanupStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_run: CleanupRun | None
 
 
-@routes.post("/api/system/cleanup")
-async def cleanup(request: web.Request) -> web.Response:
+@routes.post("/api/system/cleanup", CleanupAnswer, role="admin", problems=["cleanup_running"])
+async def cleanup(request: web.Request, query: CleanupQuery) -> web.Response:
     """Delete what is older than RETENTION_DAYS, or only say how much that is."""
-    wanted = parse_query(request, CleanupQuery)
     retention = _retention(request)
     now = _now()
-    if wanted.dry_run:
+    if query.dry_run:
         planned = await retention.plan(now)
         numbers = (planned.events, planned.detections, planned.gpu_samples)
         images, size = planned.images, planned.bytes
@@ -84,16 +82,15 @@ async def cleanup(request: web.Request) -> web.Response:
             images_deleted=images,
             space_reclaimed=size,
             retention_days=retention.days,
-            dry_run=wanted.dry_run,
+            dry_run=query.dry_run,
             timestamp=now,
         )
     )
 
 
-@routes.get("/api/system/cleanup/status")
+@routes.get("/api/system/cleanup/status", CleanupStatus)
 async def status(request: web.Request) -> web.Response:
     """Answer how the last run went and when the next is due."""
-    parse_query(request, NoQuery)
     retention = _retention(request)
     last = await retention.last_run()
     return answer(

@@ -26,9 +26,9 @@ from api.ledger_schemas import (
     RequeueQuery,
     Selection,
 )
-from api.parse import parse_body, parse_query, path_id
+from api.parse import path_id
 from api.problems import ProblemError
-from api.schemas import NoQuery
+from api.routing import Routes
 from api.services import SERVICES, ApiServices, answer
 from domain.errors import TransientError
 from domain.events import EntryParked
@@ -53,7 +53,7 @@ SHOWN_SECONDS: Final = 5.0
 
 Action = Literal["redrive", "discard"]
 
-routes = web.RouteTableDef()
+routes = Routes("dead letters")
 
 
 def groups_of(queue: str) -> list[str] | None:
@@ -74,10 +74,9 @@ def queue_of(group: str) -> str:
     return "dlq:detection_queue" if group in DETECTION else "dlq:analysis_queue"
 
 
-@routes.get("/api/dlq/stats")
+@routes.get("/api/dlq/stats", DlqStatsAnswer)
 async def dlq_stats(request: web.Request) -> web.Response:
     """Answer how many parked entries there are, by stage, cause and versions."""
-    parse_query(request, NoQuery)
     groups = await request.app[SERVICES].queries.dead_letter_groups(DeadLetterFilter())
     total = sum(group.entries for group in groups)
     detection = sum(group.entries for group in groups if group.group_name in DETECTION)
@@ -91,30 +90,28 @@ async def dlq_stats(request: web.Request) -> web.Response:
     )
 
 
-@routes.get("/api/dlq/jobs/{queue}")
-async def dlq_jobs(request: web.Request) -> web.Response:
+@routes.get(
+    "/api/dlq/jobs/{queue}", DeadLetterJobs, problems=["queue_not_found", "invalid_cursor"]
+)
+async def dlq_jobs(request: web.Request, query: DeadLettersQuery) -> web.Response:
     """Answer parked entries, oldest first."""
-    wanted = parse_query(request, DeadLettersQuery)
-    which = _filter(request, wanted.cause, wanted.camera_id)
+    which = _filter(request, query.cause, query.camera_id)
     queries = request.app[SERVICES].queries
     try:
         page = await queries.dead_letters(
-            which, limit=wanted.limit, start=wanted.start, after=wanted.cursor
+            which, limit=query.limit, start=query.start, after=query.cursor
         )
     except BadCursorError as error:
         raise ProblemError("invalid_cursor", str(error)) from error
     jobs = [_job(row) for row in page.items]
     return answer(
-        DeadLetterJobs(
-            jobs=jobs, count=len(jobs), limit=wanted.limit, next_cursor=page.next_cursor
-        )
+        DeadLetterJobs(jobs=jobs, count=len(jobs), limit=query.limit, next_cursor=page.next_cursor)
     )
 
 
-@routes.get("/api/dlq/entries/{id}")
+@routes.get("/api/dlq/entries/{id}", DeadLetterDetail, problems=["dead_letter_not_found"])
 async def dlq_entry(request: web.Request) -> web.Response:
     """Answer one parked entry with its payload, also one that was decided about."""
-    parse_query(request, NoQuery)
     wanted = path_id(request, "dead_letter_not_found")
     services = request.app[SERVICES]
     row = await services.queries.dead_letter(wanted)
@@ -126,31 +123,41 @@ async def dlq_entry(request: web.Request) -> web.Response:
     return answer(DeadLetterDetail(**asdict(_job(row)), original_job=payload))
 
 
-@routes.post("/api/dlq/requeue/{queue}")
-async def requeue(request: web.Request) -> web.Response:
+@routes.post(
+    "/api/dlq/requeue/{queue}",
+    DecidedAnswer,
+    problems=["queue_not_found", "dead_letter_not_found", "confirmation_needed"],
+)
+async def requeue(
+    request: web.Request, query: RequeueQuery, body: Selection | None
+) -> web.Response:
     """Redrive the entries that the body names, or without a body the oldest one."""
-    wanted = parse_query(request, RequeueQuery)
-    selected = None
-    if request.body_exists:
-        selected = (await parse_body(request, Selection)).ids
-    options = _Options("redrive", wanted.dry_run, wanted.confirm, wanted.rate)
+    selected = None if body is None else body.ids
+    options = _Options("redrive", query.dry_run, query.confirm, query.rate)
     return await _decide(request, _filter(request), options, selected, oldest_only=True)
 
 
-@routes.post("/api/dlq/requeue-all/{queue}")
-async def requeue_all(request: web.Request) -> web.Response:
+@routes.post(
+    "/api/dlq/requeue-all/{queue}",
+    DecidedAnswer,
+    problems=["queue_not_found", "dead_letter_not_found", "confirmation_needed"],
+)
+async def requeue_all(request: web.Request, query: DecideQuery) -> web.Response:
     """Redrive every entry of a queue, or those of one cause or camera."""
-    return await _decide_all(request, "redrive")
+    return await _decide_all(request, query, "redrive")
 
 
-@routes.delete("/api/dlq/{queue}")
-async def discard(request: web.Request) -> web.Response:
+@routes.delete(
+    "/api/dlq/{queue}",
+    DecidedAnswer,
+    problems=["queue_not_found", "dead_letter_not_found", "confirmation_needed"],
+)
+async def discard(request: web.Request, query: DecideQuery) -> web.Response:
     """Discard every entry of a queue, or those of one cause or camera, or those named."""
-    return await _decide_all(request, "discard")
+    return await _decide_all(request, query, "discard")
 
 
-async def _decide_all(request: web.Request, action: Action) -> web.Response:
-    wanted = parse_query(request, DecideQuery)
+async def _decide_all(request: web.Request, wanted: DecideQuery, action: Action) -> web.Response:
     which = _filter(request, wanted.cause, wanted.camera_id)
     options = _Options(action, wanted.dry_run, wanted.confirm, wanted.rate)
     selected = wanted.ids.split(",") if wanted.ids else None

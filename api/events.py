@@ -9,16 +9,21 @@ from api.answers import (
     file_detail_answer,
 )
 from api.commands import record, recorded_answer
-from api.parse import parse_body, parse_query, path_id
+from api.parse import path_id
 from api.problems import ProblemError
+from api.routing import Routes
 from api.schemas import (
+    DetectionAnswer,
     DetectionsAnswer,
     DetectionsQuery,
+    EventAnswer,
     EventChange,
+    EventDetailAnswer,
     EventDetections,
     EventsAnswer,
     EventsQuery,
-    NoQuery,
+    FileDetailAnswer,
+    Recorded,
 )
 from api.services import SERVICES, answer
 from domain.events import EventHeld, EventReviewed
@@ -27,62 +32,57 @@ from projections.rows import DetectionFilter, EventDetail, EventFilter, EventRow
 
 PROJECTION = "timeline"
 
-routes = web.RouteTableDef()
+routes = Routes("events")
 
 
-@routes.get("/api/events")
-async def list_events(request: web.Request) -> web.Response:
+@routes.get("/api/events", EventsAnswer, problems=["invalid_cursor"])
+async def list_events(request: web.Request, query: EventsQuery) -> web.Response:
     """Answer events, newest first."""
-    wanted = parse_query(request, EventsQuery)
     which = EventFilter(
-        camera_id=wanted.camera_id,
-        risk_level=wanted.risk_level,
-        min_score=wanted.min_score,
-        start=wanted.start_date,
-        end=wanted.end_date,
-        reviewed=wanted.reviewed,
-        object_type=wanted.object_type,
-        is_fast_path=wanted.is_fast_path,
+        camera_id=query.camera_id,
+        risk_level=query.risk_level,
+        min_score=query.min_score,
+        start=query.start_date,
+        end=query.end_date,
+        reviewed=query.reviewed,
+        object_type=query.object_type,
+        is_fast_path=query.is_fast_path,
     )
     services = request.app[SERVICES]
     try:
-        page = await services.queries.events(which, limit=wanted.limit, after=wanted.cursor)
+        page = await services.queries.events(which, limit=query.limit, after=query.cursor)
     except BadCursorError as error:
         raise ProblemError("invalid_cursor", str(error)) from error
     events = [event_answer(row, services.config.late_after_seconds) for row in page.items]
     return answer(
         EventsAnswer(
-            events=events, count=len(events), limit=wanted.limit, next_cursor=page.next_cursor
+            events=events, count=len(events), limit=query.limit, next_cursor=page.next_cursor
         )
     )
 
 
-@routes.get("/api/events/{id}")
+@routes.get("/api/events/{id}", EventDetailAnswer, problems=["event_not_found"])
 async def get_event(request: web.Request) -> web.Response:
     """Answer one event with its chain back to the files."""
-    parse_query(request, NoQuery)
     late_after = request.app[SERVICES].config.late_after_seconds
     return answer(event_detail_answer(await _event(request), late_after))
 
 
-@routes.get("/api/events/{id}/detections")
+@routes.get("/api/events/{id}/detections", EventDetections, problems=["event_not_found"])
 async def event_detections(request: web.Request) -> web.Response:
     """Answer the detections of one event."""
-    parse_query(request, NoQuery)
     detail = await _event(request)
     detections = [detection_answer(row) for row in detail.detections]
     return answer(EventDetections(detections=detections, count=len(detections)))
 
 
-@routes.patch("/api/events/{id}")
-async def review_event(request: web.Request) -> web.Response:
+@routes.patch("/api/events/{id}", {200: EventAnswer, 202: Recorded}, problems=["event_not_found"])
+async def review_event(request: web.Request, body: EventChange) -> web.Response:
     """Record a review mark or a note, or a legal hold."""
-    parse_query(request, NoQuery)
     detail = await _event(request)
-    wanted = await parse_body(request, EventChange)
-    if wanted == EventChange():
+    if body == EventChange():
         raise ProblemError("invalid_body", "nothing to change: give reviewed, notes or hold")
-    event = _changed(detail.event, wanted)
+    event = _changed(detail.event, body)
     if not await record(request, event, PROJECTION):
         return recorded_answer(f"/api/events/{detail.event.id}")
     late_after = request.app[SERVICES].config.late_after_seconds
@@ -112,20 +112,19 @@ async def _event(request: web.Request) -> EventDetail:
     return detail
 
 
-@routes.get("/api/detections")
-async def list_detections(request: web.Request) -> web.Response:
+@routes.get("/api/detections", DetectionsAnswer, problems=["invalid_cursor"])
+async def list_detections(request: web.Request, query: DetectionsQuery) -> web.Response:
     """Answer detections, newest first."""
-    wanted = parse_query(request, DetectionsQuery)
     which = DetectionFilter(
-        camera_id=wanted.camera_id,
-        object_type=wanted.object_type,
-        start=wanted.start_date,
-        end=wanted.end_date,
-        min_confidence=wanted.min_confidence,
+        camera_id=query.camera_id,
+        object_type=query.object_type,
+        start=query.start_date,
+        end=query.end_date,
+        min_confidence=query.min_confidence,
     )
     queries = request.app[SERVICES].queries
     try:
-        page = await queries.detections(which, limit=wanted.limit, after=wanted.cursor)
+        page = await queries.detections(which, limit=query.limit, after=query.cursor)
     except BadCursorError as error:
         raise ProblemError("invalid_cursor", str(error)) from error
     found = [detection_answer(row) for row in page.items]
@@ -133,16 +132,15 @@ async def list_detections(request: web.Request) -> web.Response:
         DetectionsAnswer(
             detections=found,
             count=len(found),
-            limit=wanted.limit,
+            limit=query.limit,
             next_cursor=page.next_cursor,
         )
     )
 
 
-@routes.get("/api/detections/{id}")
+@routes.get("/api/detections/{id}", DetectionAnswer, problems=["detection_not_found"])
 async def get_detection(request: web.Request) -> web.Response:
     """Answer one detection."""
-    parse_query(request, NoQuery)
     wanted = path_id(request, "detection_not_found")
     row = await request.app[SERVICES].queries.detection(wanted)
     if row is None:
@@ -150,10 +148,9 @@ async def get_detection(request: web.Request) -> web.Response:
     return answer(detection_answer(row))
 
 
-@routes.get("/api/files/{id}")
+@routes.get("/api/files/{id}", FileDetailAnswer, problems=["file_not_found"])
 async def get_file(request: web.Request) -> web.Response:
     """Answer where a file stands and why, with everything that came of it."""
-    parse_query(request, NoQuery)
     wanted = path_id(request, "file_not_found")
     detail = await request.app[SERVICES].queries.file(wanted)
     if detail is None:

@@ -16,39 +16,35 @@ from api.ledger_schemas import (
     LedgerQuery,
     OldestPending,
 )
-from api.parse import parse_query
 from api.problems import ProblemError
+from api.routing import Routes
 from api.services import SERVICES, answer
 from projections.cursor import BadCursorError
 from projections.ledger_counts import AGES
 from projections.rows import FileFilter, LedgerRow, State, StateCount
 
-routes = web.RouteTableDef()
+routes = Routes("ledger")
 
 
-@routes.get("/api/ledger")
-async def ledger(request: web.Request) -> web.Response:
+@routes.get("/api/ledger", LedgerAnswer)
+async def ledger(request: web.Request, query: LedgerQuery) -> web.Response:
     """Answer how many files are in each state, by stage, camera and age."""
-    wanted = parse_query(request, LedgerQuery)
-    rows = await request.app[SERVICES].queries.ledger(camera_id=wanted.camera_id)
+    rows = await request.app[SERVICES].queries.ledger(camera_id=query.camera_id)
     return answer(ledger_answer(rows, datetime.now(UTC)))
 
 
-@routes.get("/api/files")
-async def list_files(request: web.Request) -> web.Response:
+@routes.get("/api/files", FilesAnswer, problems=["invalid_cursor"])
+async def list_files(request: web.Request, query: FilesQuery) -> web.Response:
     """Answer files, the last taken in first."""
-    wanted = parse_query(request, FilesQuery)
-    which = FileFilter(state=wanted.state, camera_id=wanted.camera_id, reason=wanted.reason)
+    which = FileFilter(state=query.state, camera_id=query.camera_id, reason=query.reason)
     queries = request.app[SERVICES].queries
     try:
-        page = await queries.files(which, limit=wanted.limit, after=wanted.cursor)
+        page = await queries.files(which, limit=query.limit, after=query.cursor)
     except BadCursorError as error:
         raise ProblemError("invalid_cursor", str(error)) from error
     files = [file_answer(row) for row in page.items]
     return answer(
-        FilesAnswer(
-            files=files, count=len(files), limit=wanted.limit, next_cursor=page.next_cursor
-        )
+        FilesAnswer(files=files, count=len(files), limit=query.limit, next_cursor=page.next_cursor)
     )
 
 

@@ -7,12 +7,12 @@ from typing import Literal
 
 from aiohttp import web
 
-from api.as_of import AsOfQuery, AsOfReader
+from api.as_of import AsOfQuery, AsOfReader, CamerasAsOf, RulesAsOf, SettingsAsOf
 from api.lineage import LineageReader
-from api.lineage_schemas import LineageFound, LineageQuery
-from api.parse import parse_query, path_id
+from api.lineage_schemas import EventLineage, FileLineage, LineageFound, LineageQuery
+from api.parse import path_id
 from api.problems import ProblemError
-from api.schemas import NoQuery
+from api.routing import Routes
 from api.services import SERVICES, ApiServices, answer
 from domain.ids import event_id
 from domain.paths import escape_path
@@ -20,7 +20,7 @@ from streams.history import History
 from streams.lookup import Lookup
 from streams.segments import ArchiveError
 
-routes = web.RouteTableDef()
+routes = Routes("lineage")
 
 
 def _past(services: ApiServices) -> History:
@@ -33,10 +33,9 @@ def _lineages(request: web.Request) -> LineageReader:
     return LineageReader(services.queries, services.log, lookup)
 
 
-@routes.get("/api/events/{id}/lineage")
+@routes.get("/api/events/{id}/lineage", EventLineage, problems=["event_not_found"])
 async def event_lineage(request: web.Request) -> web.Response:
     """Answer everything that led to an event, back to the files."""
-    parse_query(request, NoQuery)
     wanted = path_id(request, "event_not_found")
     lineage = await _lineages(request).event(wanted)
     if lineage is None:
@@ -44,10 +43,9 @@ async def event_lineage(request: web.Request) -> web.Response:
     return answer(lineage)
 
 
-@routes.get("/api/files/{id}/lineage")
+@routes.get("/api/files/{id}/lineage", FileLineage, problems=["file_not_found"])
 async def file_lineage(request: web.Request) -> web.Response:
     """Answer every step of a file's pictures, where it stopped and why."""
-    parse_query(request, NoQuery)
     wanted = path_id(request, "file_not_found")
     lineage = await _lineages(request).file(wanted)
     if lineage is None:
@@ -55,10 +53,14 @@ async def file_lineage(request: web.Request) -> web.Response:
     return answer(lineage)
 
 
-@routes.get("/api/lineage")
-async def find_lineage(request: web.Request) -> web.Response:
+@routes.get(
+    "/api/lineage",
+    LineageFound,
+    problems=["event_not_found", "file_not_found", "picture_not_found"],
+)
+async def find_lineage(request: web.Request, query: LineageQuery) -> web.Response:
     """Answer what an id or a path names: an event, or a file."""
-    wanted = parse_query(request, LineageQuery).of
+    wanted = query.of
     services = request.app[SERVICES]
     if wanted.startswith(("evt_", "batch_")):
         return answer(await _found_event(services, wanted))
@@ -115,24 +117,25 @@ def _found(
     return LineageFound(kind=kind, id=named, earlier=list(earlier), links=links)
 
 
-@routes.get("/api/system/as-of")
-async def as_of(request: web.Request) -> web.Response:
+@routes.get(
+    "/api/system/as-of", (CamerasAsOf, SettingsAsOf, RulesAsOf), problems=["history_missing"]
+)
+async def as_of(request: web.Request, query: AsOfQuery) -> web.Response:
     """Answer what was known, or in force, at a time."""
-    wanted = parse_query(request, AsOfQuery)
-    if wanted.at > datetime.now(UTC):
+    if query.at > datetime.now(UTC):
         raise ProblemError(
-            "invalid_parameter", f"at={wanted.at.isoformat()} lies in the future: give a past time"
+            "invalid_parameter", f"at={query.at.isoformat()} lies in the future: give a past time"
         )
     services = request.app[SERVICES]
     past = _past(services)
     reader = AsOfReader(services.queries, services.log, Lookup(services.log, past), past)
     try:
-        match wanted.what:
+        match query.what:
             case "cameras":
-                return answer(await reader.cameras(wanted.at))
+                return answer(await reader.cameras(query.at))
             case "settings":
-                return answer(await reader.settings(wanted.at))
+                return answer(await reader.settings(query.at))
             case "rules":
-                return answer(await reader.rules(wanted.at))
+                return answer(await reader.rules(query.at))
     except ArchiveError as error:
         raise ProblemError("history_missing", str(error)) from error

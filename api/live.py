@@ -5,9 +5,10 @@ import logging
 from aiohttp import WSCloseCode, web
 
 from api.problems import ProblemError
+from api.routing import Routes
 from api.services import SERVICES
 from api.system_feed import SystemFeed
-from api.websocket import Connection, Greeting, Limits, close, read_cursor
+from api.websocket import Connection, Greeting, Limits, LiveQuery, close, read_cursor
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +19,13 @@ CONNECTIONS = web.AppKey("connections", set[Connection])
 LIMITS = web.AppKey("limits", Limits)
 FEED = web.AppKey("system_feed", SystemFeed)
 
-routes = web.RouteTableDef()
+routes = Routes("live")
 
 
-@routes.get("/ws/{channel:events|system}")
-async def live(request: web.Request) -> web.StreamResponse:
+@routes.get(
+    "/ws/{channel:events|system}", {101: None}, problems=["upgrade_required", "too_many_clients"]
+)
+async def live(request: web.Request, query: LiveQuery) -> web.StreamResponse:
     """Tell a client what happens, from its cursor on if it has one."""
     name = request.match_info["channel"]
     app = request.app
@@ -47,7 +50,7 @@ async def live(request: web.Request) -> web.StreamResponse:
     connection = Connection(ws, broadcaster.channels[name], broadcaster, limits)
     app[CONNECTIONS].add(connection)
     try:
-        code, reason = await connection.run(read_cursor(request), _greeting(app, name))
+        code, reason = await connection.run(read_cursor(query), _greeting(app, name))
     finally:
         app[CONNECTIONS].discard(connection)
     logger.info("/ws/%s closed: %d %s", name, code, reason)

@@ -5,9 +5,9 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from api.parse import parse_query, path_id
+from api.parse import path_id
 from api.problems import ProblemError
-from api.schemas import NoQuery
+from api.routing import Routes
 from api.services import SERVICES
 from api.thumbnails import Rendered, tag_of
 from projections.rows import PictureRow
@@ -15,10 +15,12 @@ from projections.rows import PictureRow
 FOR_EVER = "private, max-age=31536000, immutable"
 """An id names the bytes, so what was answered once stays right."""
 
-routes = web.RouteTableDef()
+routes = Routes("media")
 
 
-@routes.get("/api/pictures/{id}/image")
+@routes.get(
+    "/api/pictures/{id}/image", "image/jpeg", problems=["picture_not_found", "picture_gone"]
+)
 async def picture_image(request: web.Request) -> web.Response:
     """Answer the picture's file."""
     picture = await _picture(request)
@@ -26,7 +28,11 @@ async def picture_image(request: web.Request) -> web.Response:
     return await picture_response(request, picture.picture_id, lambda: pictures.original(picture))
 
 
-@routes.get("/api/pictures/{id}/thumbnail")
+@routes.get(
+    "/api/pictures/{id}/thumbnail",
+    "image/jpeg",
+    problems=["picture_not_found", "picture_gone", "picture_unreadable"],
+)
 async def picture_thumbnail(request: web.Request) -> web.Response:
     """Answer the picture at most 320 pixels wide."""
     picture = await _picture(request)
@@ -36,10 +42,13 @@ async def picture_thumbnail(request: web.Request) -> web.Response:
     )
 
 
-@routes.get("/api/detections/{id}/image")
+@routes.get(
+    "/api/detections/{id}/image",
+    "image/jpeg",
+    problems=["detection_not_found", "picture_not_found", "picture_gone", "picture_unreadable"],
+)
 async def detection_image(request: web.Request) -> web.Response:
     """Answer the picture with the detection's box drawn in."""
-    parse_query(request, NoQuery)
     services = request.app[SERVICES]
     wanted = path_id(request, "detection_not_found")
     detection = await services.queries.detection(wanted)
@@ -57,7 +66,6 @@ async def detection_image(request: web.Request) -> web.Response:
 
 
 async def _picture(request: web.Request) -> PictureRow:
-    parse_query(request, NoQuery)
     wanted = path_id(request, "picture_not_found")
     picture = await request.app[SERVICES].queries.picture(wanted)
     if picture is None:

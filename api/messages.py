@@ -37,7 +37,7 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     risk_level: Level
     summary: str
     started_at: datetime | None
-    """None for a refinement whose rule assessment this process has not seen."""
+    """None for a refinement by older software whose assessment this process has not seen."""
     ended_at: datetime
     stage: Stage
     is_fast_path: bool | None
@@ -46,7 +46,8 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the rules, or name of the language model."""
     picture_id: str | None
     late: bool | None
-    """Assessed more than LATE_AFTER_SECONDS after its last picture; None like `started_at`."""
+    """Assessed more than LATE_AFTER_SECONDS after its last picture; None for a refinement whose
+    assessment this process has not seen."""
 
 
 class CameraData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -226,7 +227,8 @@ def _assessed(event: RiskAssessed, *, late: bool) -> EventData:
 
 
 def _refined(event: AssessmentRefined, found: Assessment | None) -> EventData:
-    assessed = found.event if found else None
+    # After a restart the assessment may not have been seen; the event repeats what is needed.
+    assessed = found.event if found else event
     return EventData(
         id=event.event_id,
         event_id=event.event_id,
@@ -235,13 +237,13 @@ def _refined(event: AssessmentRefined, found: Assessment | None) -> EventData:
         risk_score=event.score,
         risk_level=event.level,
         summary=event.summary,
-        started_at=assessed.started_at if assessed else None,
+        started_at=assessed.started_at,
         ended_at=event.ended_at,
         stage=event.stage,
-        is_fast_path=assessed.is_fast_path if assessed else None,
+        is_fast_path=assessed.is_fast_path,
         engine="rules+model",
         model=event.model,
-        picture_id=assessed.picture_ids[0] if assessed and assessed.picture_ids else None,
+        picture_id=assessed.picture_ids[0] if assessed.picture_ids else None,
         late=found.late if found else None,
     )
 

@@ -8,13 +8,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from api.health import check_health
-from api.parse import parse_query
-from api.schemas import HealthAnswer, NoQuery, StageBacklog
+from api.routing import Routes
+from api.schemas import HealthAnswer, StageBacklog
 from api.services import SERVICES, ApiServices
 from domain.errors import TransientError
 from projections.rows import DeadLetterFilter
 
-routes = web.RouteTableDef()
+routes = Routes("metrics")
 
 _STAGE_GAUGES = {
     "pending": ("hsi_stage_pending_entries", "Entries not yet handed to a worker."),
@@ -95,10 +95,9 @@ def _stages(stages: list[StageBacklog]) -> Iterator[Metric]:
     yield closed
 
 
-@routes.get("/api/metrics")
+@routes.get("/api/metrics", "text/plain")
 async def metrics(request: web.Request) -> web.Response:
     """Answer the health check's figures; always 200, since a scrape must see what is down."""
-    parse_query(request, NoQuery)
     services = request.app[SERVICES]
     health = await check_health(services)
     handled = {stage.stage: services.rates.handled(stage.stage) for stage in health.stages}

@@ -96,6 +96,12 @@ def _fields(wanted: type[msgspec.Struct]) -> dict[str, shapes.Field]:
     return {field.encode_name: field for field in info.fields}
 
 
+def moments_of(wanted: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the names of a query's parameters that are moments."""
+    fields = _fields(wanted).items()
+    return frozenset(name for name, field in fields if _core(field) is shapes.DateTimeType)
+
+
 def _core(field: shapes.Field) -> type[shapes.Type]:
     return type(_not_none(field.type))
 

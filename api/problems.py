@@ -29,6 +29,8 @@ CODES: Final = {
     "cleanup_running": (409, "A cleanup runs already"),
     "camera_exists": (409, "The folder belongs to a camera already"),
     "picture_gone": (410, "The picture's file is no longer there"),
+    "picture_changed": (410, "The picture's file holds other bytes than those recorded"),
+    "picture_redacted": (410, "The picture was deleted by retention"),
     "body_too_large": (413, "The body is too large"),
     "not_json_content": (415, "Send the body as application/json"),
     "invalid_body": (422, "The body has a value that is not allowed"),

@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
+from api.routing import Routes
 from runtime.settings import PROJECT_ROOT
 
 WEB_FOLDER: Final = PROJECT_ROOT / "web"
@@ -14,12 +15,12 @@ _PAGES: Final = {
     "/style.css": ("style.css", "text/css"),
 }
 
-routes = web.RouteTableDef()
+routes = Routes("pages")
 
 
-@routes.get("/")
-@routes.get("/app.js")
-@routes.get("/style.css")
+@routes.get("/", "text/html", role="public", documented=False)
+@routes.get("/app.js", "text/html", role="public", documented=False)
+@routes.get("/style.css", "text/html", role="public", documented=False)
 async def page(request: web.Request) -> web.StreamResponse:
     """Answer a file of the page; a browser asks again each time whether it has changed."""
     name, content_type = _PAGES[request.path]

@@ -7,13 +7,14 @@ from typing import Literal
 from aiohttp import web
 
 from api.health import check_health, check_stores
-from api.parse import parse_query
+from api.routing import Routes
 from api.schemas import (
     AliveAnswer,
+    GpuAnswer,
     GpuHistoryAnswer,
     GpuHistoryQuery,
     GpuHistorySample,
-    NoQuery,
+    HealthAnswer,
     ReadyAnswer,
     StatsAnswer,
     WebSocketStats,
@@ -23,22 +24,25 @@ from api.system_feed import gpu_answer
 from domain.errors import TransientError
 from projections.rows import GpuSampleRow, State
 
-routes = web.RouteTableDef()
+routes = Routes("system")
 
 
-@routes.get("/health")
+@routes.get("/health", AliveAnswer, role="public")
 async def alive(request: web.Request) -> web.Response:
     """Answer that this process runs; asks nobody else."""
-    parse_query(request, NoQuery)
     version = request.app[SERVICES].config.app_version
     return answer(AliveAnswer(status="alive", version=version))
 
 
-@routes.get("/ready")
-@routes.get("/api/system/health/ready")
+@routes.get("/ready", {200: ReadyAnswer, 503: ReadyAnswer}, role="public")
+async def ready_short(request: web.Request) -> web.StreamResponse:
+    """Answer the same as /api/system/health/ready, where probes expect it."""
+    return await ready(request)
+
+
+@routes.get("/api/system/health/ready", {200: ReadyAnswer, 503: ReadyAnswer}, role="public")
 async def ready(request: web.Request) -> web.Response:
     """Answer whether requests can be served: 503 without PostgreSQL or Redis."""
-    parse_query(request, NoQuery)
     checks = await check_stores(request.app[SERVICES])
     fine = all(check.status == "healthy" for check in checks.values())
     body = ReadyAnswer(
@@ -50,38 +54,35 @@ async def ready(request: web.Request) -> web.Response:
     return answer(body, status=HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-@routes.get("/api/system/health")
+@routes.get("/api/system/health", {200: HealthAnswer, 503: HealthAnswer}, role="public")
 async def health(request: web.Request) -> web.Response:
     """Answer how everything is; the rule is written in api/health.py."""
-    parse_query(request, NoQuery)
     body = await check_health(request.app[SERVICES])
     unhealthy = body.status == "unhealthy"
     return answer(body, status=HTTPStatus.SERVICE_UNAVAILABLE if unhealthy else HTTPStatus.OK)
 
 
-@routes.get("/api/system/gpu")
+@routes.get("/api/system/gpu", GpuAnswer)
 async def gpu(request: web.Request) -> web.Response:
     """Answer the newest readings; without a GPU every field is null and the source `none`."""
-    parse_query(request, NoQuery)
     return answer(gpu_answer(request.app[SERVICES].gpu))
 
 
-@routes.get("/api/system/gpu/history")
-async def gpu_history(request: web.Request) -> web.Response:
+@routes.get("/api/system/gpu/history", GpuHistoryAnswer)
+async def gpu_history(request: web.Request, query: GpuHistoryQuery) -> web.Response:
     """Answer the newest readings since a moment, oldest first."""
-    wanted = parse_query(request, GpuHistoryQuery)
     services = request.app[SERVICES]
     origin: Literal["database", "memory"] = "database"
     try:
-        rows = await services.queries.gpu_history(since=wanted.since, limit=wanted.limit)
+        rows = await services.queries.gpu_history(since=query.since, limit=query.limit)
     except TransientError:
-        rows = services.gpu.rows(since=wanted.since, limit=wanted.limit)
+        rows = services.gpu.rows(since=query.since, limit=query.limit)
         origin = "memory"
     return answer(
         GpuHistoryAnswer(
             samples=[_sample(row) for row in rows],
             count=len(rows),
-            limit=wanted.limit,
+            limit=query.limit,
             origin=origin,
         )
     )
@@ -101,10 +102,9 @@ def _sample(row: GpuSampleRow) -> GpuHistorySample:
     )
 
 
-@routes.get("/api/system/stats")
+@routes.get("/api/system/stats", StatsAnswer)
 async def stats(request: web.Request) -> web.Response:
     """Answer how much there is, and what the live feed has done."""
-    parse_query(request, NoQuery)
     services = request.app[SERVICES]
     totals = await services.queries.totals()
     files: dict[State, int] = {}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from api.problems import ProblemError
 from domain.errors import PermanentError
 from inference import images
+from inference.pictures import ChangedSinceError
 from projections.rows import DetectionRow, PictureRow
 
 THUMBNAIL_WIDTH = 320
@@ -43,8 +44,11 @@ _BOX_COLOUR = (64, 64, 255)
 class PictureSource(Protocol):
     """Where the bytes of pictures are."""
 
-    def read(self, uri: str) -> bytes:
-        """Return a picture's file; blocks. PermanentError when it is gone for good."""
+    def read(self, uri: str, *, expected_sha256: str | None = None) -> bytes:
+        """Return a picture's file; blocks.
+
+        PermanentError when it is gone for good, ChangedSinceError when it is another by now.
+        """
         ...
 
 
@@ -85,15 +89,22 @@ class PictureRenderer:
         )
 
     async def _read(self, picture: PictureRow) -> bytes:
+        if picture.redacted_at is not None:
+            when = picture.redacted_at.isoformat(timespec="seconds")
+            raise ProblemError("picture_redacted", f"retention deleted this picture at {when}")
         try:
-            return await asyncio.to_thread(self._source.read, picture.uri)
+            return await asyncio.to_thread(
+                self._source.read, picture.uri, expected_sha256=picture.sha256
+            )
+        except ChangedSinceError as error:
+            raise ProblemError("picture_changed", str(error)) from error
         except PermanentError as error:
             raise ProblemError("picture_gone", str(error)) from error
 
     async def _rendered(
         self, key: str, picture: PictureRow, render: Callable[[bytes], bytes]
     ) -> Rendered:
-        if (found := self._cache.get(key)) is not None:
+        if picture.redacted_at is None and (found := self._cache.get(key)) is not None:
             self._cache.move_to_end(key)
             return found
         data = await self._read(picture)

@@ -264,9 +264,16 @@ class Connection:
 Greeting = Callable[[Connection], Coroutine[Any, Any, None]]
 
 
-def read_cursor(request: web.Request) -> str | None:
+class LiveQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /ws/{channel}."""
+
+    cursor: str | None = None
+    """That of the last message seen: what came since is told first."""
+
+
+def read_cursor(query: LiveQuery) -> str | None:
     """Return the cursor that the client connects with, cut to what a cursor can be."""
-    text = request.query.get("cursor")
+    text = query.cursor
     return text[: MAX_CURSOR_LENGTH + 1] if text else None
 
 
