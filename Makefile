@@ -23,7 +23,7 @@ UP_OPTIONS = $(if $(PORT),--port '$(PORT)') $(if $(STATE),--state '$(STATE)') \
 	$(if $(CAMERAS),--cameras '$(CAMERAS)') $(if $(filter 1,$(DEMO)),--demo,--no-demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-cluster soak lint lock bench check-deploy clean
+.PHONY: help install run test test-cluster soak lint lock bench check-deploy check-tensorrt verify-gpu clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ run: $(STAMP) ## Fetch the detector's model and run everything until Ctrl-C
 	$(BIN)/hsi up $(UP_OPTIONS) $(ARGS)
 
 test: $(STAMP) ## Run all tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(STAMP) ## Run the tests of the log on a Redis Cluster (three embedded primaries)
 	$(BIN)/pytest -k cluster tests/integration $(ARGS)
@@ -74,6 +74,12 @@ bench: $(STAMP) ## List the benchmarks, or run one: make bench NAME=step
 
 check-deploy: $(STAMP) ## Check docker/ as far as that goes without a container engine
 	$(BIN)/pytest tests/unit/test_docker.py $(ARGS)
+
+check-tensorrt: $(STAMP) ## Let TensorRT for RTX read and compile an exported graph (no GPU needed, fetches 90 MB)
+	$(BIN)/pytest tests/optional/check_tensorrt.py $(ARGS)
+
+verify-gpu: $(STAMP) ## On a machine with an NVIDIA GPU and docker: export, plan, parity, load, bench
+	$(BIN)/hsi models verify-gpu $(ARGS)
 
 clean: ## Remove caches and builds (not .venv, models or data)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -5,8 +5,6 @@ not carry a detector's libraries in memory.
 """
 
 import asyncio
-import json
-import logging
 import os
 import secrets
 import signal
@@ -15,27 +13,39 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agents.applied import DECIDING, tell_settings
 from agents.cameras import LogCameraDirectory
 from agents.faust_app import make_app
+from agents.opening import open_patiently
+from agents.ready import say_ready
 from agents.services import ServiceWatch
+from agents.settings import SettingsFollower
 from domain.batching import BatchPolicy
-from domain.errors import HsiError, ServiceUnavailableError
+from domain.enrichment import GROUP_OF
+from domain.errors import HsiError
 from domain.outcomes import Done
 from domain.risk import Bands
 from inference.pictures import PictureStore
+from runtime.logs import set_log_level
 from runtime.settings import Settings
 from streams.channel import ChannelOptions, Handler, StreamChannel, each
+from streams.live_settings import LiveSettings
 from streams.log import EventLog
 
-logger = logging.getLogger(__name__)
-
-ROLES = ("watch", "detect", "batch", "assess", "refine", "monitor", "project", "retention")
-START_RETRY_SECONDS = 1.0
+ROLES = (
+    "watch",
+    "detect",
+    "batch",
+    "assess",
+    "refine",
+    "enrich",
+    "trial",
+    "monitor",
+    "project",
+    "retention",
+)
 REFINE_LANES = {"refine_first": True, "refine": False}
 """Consumer group → whether it is the lane that goes first; decision 0006."""
 QUESTIONS_AT_ONCE = 2
@@ -53,6 +63,7 @@ class Roles:
     app: Any
     cameras: LogCameraDirectory
     contexts: AsyncExitStack
+    live: LiveSettings
     consumer: str = field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     )
@@ -118,17 +129,11 @@ def add_watch(roles: Roles) -> None:
 def add_detect(roles: Roles) -> None:
     """image.received → objects.detected."""
     from agents.detect import Detect
-    from inference.detectors import DetectorOptions, open_detector
+    from agents.trying import detector_options, open_canary
+    from inference.detectors import open_detector
 
     s = roles.settings
-    options = DetectorOptions(
-        models_dir=s.models_dir,
-        allow_fallback=not s.production,
-        connect_timeout=s.ai_connect_timeout,
-        read_timeout=s.rtdetr_read_timeout,
-        health_timeout=s.ai_health_timeout,
-    )
-    detector = open_detector(s.rtdetr_url, options)
+    detector = open_detector(s.rtdetr_url, detector_options(s))
     roles.contexts.push_async_callback(detector.close)
 
     async def check() -> str:
@@ -142,7 +147,15 @@ def add_detect(roles: Roles) -> None:
         run_size=detector.max_batch, concurrency=2, on_state=watch.gate_of("detect")
     )
     threshold = s.detection_confidence_threshold
-    handler = Detect(detector, roles.pictures(), roles.cameras, threshold)
+    canary = open_canary(s, roles.contexts)
+    handler = Detect(detector, roles.pictures(), roles.cameras, threshold, canary)
+
+    def take_over(settings: Settings) -> None:
+        handler.threshold = settings.detection_confidence_threshold
+        if canary is not None:
+            canary.percent = settings.candidate_percent
+
+    roles.live.on_change(take_over)
     roles.agent("detect", reading, handler)
 
 
@@ -158,7 +171,7 @@ def add_batch(roles: Roles) -> None:
         fast_path_score=s.fast_path_confidence_threshold,
         zone=roles.zone,
     )
-    batch = Batch(roles.log, policy)
+    batch = Batch(roles.log, policy, archive_dir=s.archive_folder)
     channel = roles.channel("batch", ChannelOptions(on_owned=batch.on_owned))
 
     async def runs(stream: Any) -> None:  # noqa: ANN401 - faust's stream
@@ -210,13 +223,52 @@ def add_refine(roles: Roles) -> None:
         roles.agent(group, options, each(handler))
 
 
+def add_enrich(roles: Roles) -> None:
+    """batch.closed → event.captioned, objects.embedded, objects.described; optional."""
+    from agents.enriching import open_parts
+
+    parts = open_parts(roles.settings, roles.pictures(), roles.contexts)
+    if not parts:
+        raise HsiError("the role enrich needs FLORENCE_URL, CLIP_URL or ENRICHMENT_URL")
+    for service, handler in parts.items():
+        group = GROUP_OF[service]
+        watch = ServiceWatch(roles.log, service, handler.check)
+        roles.sides[f"{service} check"] = watch.run
+        options = ChannelOptions(run_size=1, on_state=watch.gate_of(group))
+        roles.agent(group, options, each(handler))
+
+
+def add_trial(roles: Roles) -> None:
+    """Compare candidates with what is in service; withdraw a detector that breaks a limit."""
+    from agents.trial_guard import TrialGuard
+    from agents.trying import limits_of, open_prompt_trial, open_trial
+
+    s = roles.settings
+    if not s.trial_groups:
+        raise HsiError("the role trial needs CANDIDATE_RTDETR_URL or CANDIDATE_PROMPT")
+    one = ChannelOptions(run_size=1)
+    if s.candidate_rtdetr_url:
+        trial = open_trial(s, s.candidate_rtdetr_url, roles.pictures(), roles.contexts)
+        roles.agent("trial_detector", one, each(trial))
+        roles.sides["trial guard"] = TrialGuard(roles.log, roles.live, limits_of(s)).run
+    if "trial_prompt" in s.trial_groups:
+        asks = open_prompt_trial(s, roles.log, roles.cameras, roles.bands, roles.contexts)
+        roles.agent("trial_prompt", one, each(asks))
+
+
 def add_monitor(roles: Roles) -> None:
     """GPU readings → gpu.sampled."""
     from agents.monitor import Monitor, MonitorSettings
     from inference.gpu import open_gpu_probe
 
     settings = MonitorSettings(socket.gethostname(), roles.settings.gpu_poll_interval_seconds)
-    roles.sides["monitor"] = Monitor(roles.log, open_gpu_probe, settings).run
+    monitor = Monitor(roles.log, open_gpu_probe, settings)
+
+    def take_over(settings: Settings) -> None:
+        monitor.interval_seconds = settings.gpu_poll_interval_seconds
+
+    roles.live.on_change(take_over)
+    roles.sides["monitor"] = monitor.run
     roles.producers.add("monitor")
 
 
@@ -227,13 +279,13 @@ def add_project(roles: Roles) -> None:
     dsn = roles.settings.database_dsn
     if dsn is None:
         raise HsiError("the role project needs DATABASE_URL")
-    roles.sides["project"] = Project(roles.log, dsn).run
+    roles.sides["project"] = Project(roles.log, dsn, archive_dir=roles.settings.archive_folder).run
 
 
 def add_retention(roles: Roles) -> None:
     """Once a day: delete what is too old, archive and trim the log."""
     from agents.project import read_models
-    from agents.retention import run_retention
+    from agents.retention import Days, run_retention
     from projections.upkeep import UpkeepOptions
 
     s = roles.settings
@@ -242,7 +294,12 @@ def add_retention(roles: Roles) -> None:
         raise HsiError("the role retention needs DATABASE_URL")
     options = UpkeepOptions(read_models(), s.archive_folder, s.stream_keep_hours)
     roles.sides["retention"] = run_retention(
-        roles.log, dsn, roles.pictures(), options, days=s.retention_days, zone=roles.zone
+        roles.log,
+        dsn,
+        roles.pictures(),
+        options,
+        days=Days(lambda: roles.live.current.retention_days, s.log_retention_days),
+        zone=roles.zone,
     )
     roles.producers.add("retention")
 
@@ -253,6 +310,8 @@ _ADD: dict[str, Callable[[Roles], None]] = {
     "batch": add_batch,
     "assess": add_assess,
     "refine": add_refine,
+    "enrich": add_enrich,
+    "trial": add_trial,
     "monitor": add_monitor,
     "project": add_project,
     "retention": add_retention,
@@ -268,15 +327,18 @@ async def run_roles(settings: Settings, names: Sequence[str]) -> None:
         raise HsiError(f"there is no role {', '.join(unknown)}; roles are {', '.join(ROLES)}")
     stop = _stop_on_signals()
     async with AsyncExitStack() as contexts:
-        log = await _open_log(settings, stop)
-        if log is None:
+        opened = await open_patiently(settings, names, stop)
+        if opened is None:
             return
+        log, cameras = opened
         contexts.push_async_callback(log.close)
-        if DECIDING & set(names):
-            await tell_settings(log, settings)
-        cameras = LogCameraDirectory(log)
-        await cameras.open()
-        roles = Roles(settings, log, make_app("hsi"), cameras, contexts)
+        follower = SettingsFollower(log, settings)
+        if not await follower.open(stop):
+            return
+        live = follower.live
+        roles = Roles(live.current, log, make_app("hsi"), cameras, contexts, live)
+        live.on_change(set_log_level)
+        roles.sides["settings"] = follower.run
         roles.sides["camera directory"] = cameras.run
         for name in names:
             _ADD[name](roles)
@@ -297,7 +359,7 @@ async def _run(roles: Roles, names: Sequence[str], stop: asyncio.Event) -> None:
         )
         for name, side in roles.sides.items()
     }
-    _say_ready(names)
+    say_ready(names)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
         done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -328,35 +390,9 @@ async def _finished(tasks: set[asyncio.Task[None]], names: set[str]) -> None:
         await asyncio.wait(waited, timeout=10.0)
 
 
-async def _open_log(settings: Settings, stop: asyncio.Event) -> EventLog | None:
-    """Connect to Redis, however long it takes to come up; None when told to stop meanwhile."""
-    password = settings.redis_password.get_secret_value() if settings.redis_password else None
-    if settings.redis_url is None:
-        raise HsiError("the agents need REDIS_URL; `hsi up` starts an embedded server")
-    while not stop.is_set():
-        try:
-            return await EventLog.open(
-                settings.redis_url, password=password, partitions=settings.stream_partitions
-            )
-        except ServiceUnavailableError as error:
-            logger.warning("waiting for Redis: %s", error)
-            await asyncio.sleep(START_RETRY_SECONDS)
-    return None
-
-
 def _stop_on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-def _say_ready(names: Sequence[str]) -> None:
-    """Create the file that HSI_READY_FILE names: the supervisor waits for it."""
-    logger.info("running: %s", ", ".join(names))
-    if target := os.environ.get("HSI_READY_FILE"):
-        path = Path(target)
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps({"role": "+".join(names), "pid": os.getpid()}))
-        draft.replace(path)

@@ -9,20 +9,26 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
-from domain.batching import BatchPolicy, CameraBatches, decide, evolve, expire, next_deadline
+from agents.policies import ToldPolicies
+from domain.batching import BatchPolicy, CameraBatches, evolve
 from domain.errors import ServiceUnavailableError
 from domain.events import BatchClosed, EntryParked, Event, ObjectsDetected
 from domain.ids import follow_up_id
 from domain.outcomes import Done, Outcome
+from domain.policies import Policies
+from domain.trace import traceparent_of
 from streams.channel import StreamChannel, each
 from streams.connection import BehindLogError
 from streams.envelope import START, Envelope, NewEvent, Position
 from streams.feed import Run
+from streams.history import History
 from streams.lease import Lease
 from streams.log import EventLog
+from streams.segments import ArchiveError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +39,8 @@ FOLD_RUN = 1000
 SNAPSHOT_EVERY = 1000
 """Events folded since the last snapshot after which the next one is stored."""
 TICK_SECONDS = 0.25
+ARCHIVE_RETRY_SECONDS = 10.0
+"""How long to wait before an archive that lacks something is looked at again."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +55,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionBatches:
     """The state of one partition's cameras, and where in the `batches` stream it stands."""
 
-    def __init__(self, log: EventLog, policy: BatchPolicy, partition: int) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        policies: ToldPolicies,
+        partition: int,
+        archive_dir: Path | None = None,
+    ) -> None:
         self.log = log
-        self.policy = policy
+        self._past = History(log, archive_dir)
+        self._told = policies
         self.partition = partition
         self.lock = asyncio.Lock()
         """One decision at a time: a run of entries, a tick of the clock, or a rebuild."""
@@ -59,6 +74,11 @@ class PartitionBatches:
         """True while the state may differ from the log; nothing is decided on it then."""
         self._unsaved = 0
 
+    @property
+    def policies(self) -> Policies:
+        """Return the policies that were told, and from when each counts."""
+        return self._told.timeline
+
     async def rebuild(self) -> None:
         """Fold the state anew: the newest snapshot, then everything behind it."""
         self.cameras, self.position, self._unsaved = {}, START, 0
@@ -67,7 +87,9 @@ class PartitionBatches:
         stored = await self.log.load_snapshot(ROLE, self.partition)
         if stored is not None:
             self._start_from(stored)
-        while envelopes := await self.log.read(FOLDED, self.partition, self.position, FOLD_RUN):
+        # Without a snapshot that can be used, what was trimmed is folded from the archive.
+        past = self._past.read_all(FOLDED, self.partition, self.position, count=FOLD_RUN)
+        async for envelopes in past:
             for envelope in envelopes:
                 self.apply(envelope.event)
             self.position = envelopes[-1].position
@@ -78,7 +100,7 @@ class PartitionBatches:
         try:
             snapshot = msgspec.json.decode(stored, type=Snapshot)
         except msgspec.MsgspecError as error:
-            # It only saves time: without it the whole stream is folded.
+            # It only saves time: without it the whole past is folded.
             logger.warning("the snapshot of partition %d is not used: %s", self.partition, error)
             return
         if snapshot.incarnation == self.log.incarnation:
@@ -86,18 +108,28 @@ class PartitionBatches:
             self.position = Position(snapshot.ms, snapshot.seq)
 
     async def freshen(self) -> None:
-        """Rebuild until it worked, if the state may differ from the log."""
-        while self.stale:
+        """Rebuild until it worked, if the state may differ from the log.
+
+        Nothing is decided on a part of the past: while the archive lacks what was trimmed, the
+        partition's entries wait. The settings that count are read up to the log's end, too.
+        """
+        while True:
             try:
-                await self.rebuild()
+                await self._told.catch_up()
+                if self.stale:
+                    await self.rebuild()
+                return
             except ServiceUnavailableError as error:
                 logger.warning("batches of partition %d wait: %s", self.partition, error)
                 await asyncio.sleep(TICK_SECONDS)
+            except ArchiveError as error:
+                logger.error("batches of partition %d wait: %s", self.partition, error)
+                await asyncio.sleep(ARCHIVE_RETRY_SECONDS)
 
     def apply(self, event: Event) -> None:
         """Fold one event of the `batches` stream."""
         state = self.cameras.get(event.camera_id, CameraBatches())
-        self.cameras[event.camera_id] = evolve(state, self.policy, event)
+        self.cameras[event.camera_id] = evolve(state, self.policies.newest, event)
         self._unsaved += 1
 
     def decide(self, envelope: Envelope) -> tuple[Event, ...]:
@@ -106,9 +138,9 @@ class PartitionBatches:
             return ()
         detected = envelope.event
         state = self.cameras.get(detected.camera_id, CameraBatches())
-        events = decide(state, self.policy, detected, envelope.recorded_at)
+        events = self.policies.decide(state, detected, envelope.recorded_at)
         for event in events:
-            state = evolve(state, self.policy, event)
+            state = evolve(state, self.policies.newest, event)
         self.cameras[detected.camera_id] = state
         self._unsaved += len(events)
         return events
@@ -118,7 +150,7 @@ class PartitionBatches:
         return [
             event
             for camera_id, state in self.cameras.items()
-            for event in expire(state, self.policy, camera_id, now)
+            for event in self.policies.expire(state, camera_id, now)
         ]
 
     def next_deadline(self) -> datetime | None:
@@ -126,7 +158,7 @@ class PartitionBatches:
         deadlines = [
             deadline
             for state in self.cameras.values()
-            if (deadline := next_deadline(state, self.policy)) is not None
+            if (deadline := self.policies.next_deadline(state)) is not None
         ]
         return min(deadlines, default=None)
 
@@ -151,9 +183,18 @@ class PartitionBatches:
 class Batch:
     """The batching role over all partitions this process may come to own."""
 
-    def __init__(self, log: EventLog, policy: BatchPolicy) -> None:
+    def __init__(
+        self, log: EventLog, policy: BatchPolicy, *, archive_dir: Path | None = None
+    ) -> None:
+        """`policy` counts until the log tells of settings.
+
+        `archive_dir` is ARCHIVE_DIR, for a fold of what was trimmed from the log.
+        """
         self.log = log
-        self.partitions = [PartitionBatches(log, policy, p) for p in range(log.partitions)]
+        policies = ToldPolicies(log, policy, archive_dir)
+        self.partitions = [
+            PartitionBatches(log, policies, p, archive_dir) for p in range(log.partitions)
+        ]
 
     async def on_owned(self, partition: int) -> None:
         """Rebuild a partition that this process has just come to own."""
@@ -198,16 +239,20 @@ class Batch:
 
     async def _close_overdue(self, lease: Lease, batches: PartitionBatches) -> None:
         async with batches.lock:
-            await batches.freshen()
-            deadline = batches.next_deadline()
-            if deadline is None:
+            if not batches.stale and batches.next_deadline() is None:
                 return
+            await batches.freshen()
             # Pictures recorded before the deadline decide first: they may still belong to the
             # batch. Those recorded later find it overdue, with this close or without.
             now = await self.log.handled_until(ROLE, batches.partition)
-            if now < deadline:
+            deadline = batches.next_deadline()
+            if deadline is None or now < deadline:
                 return
+            # A change of settings recorded until `now` may have moved the deadline.
+            await batches.freshen()
             events = batches.overdue(now)
+            if not events:
+                return
             # Until the answer is here, it is open whether the log has these events.
             batches.stale = True
             lease.folded = (FOLDED, batches.position)
@@ -229,4 +274,5 @@ def _closing(event: Event) -> NewEvent:
         event=event,
         correlation_id=batch_id,
         causation_id="",
+        traceparent=traceparent_of(event, ""),
     )

@@ -6,9 +6,12 @@ decoded is parked with its reason, and the others of its run go on.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from msgspec import structs
+
+from agents.canary import Canary, Failure
 from domain.errors import HsiError, PermanentError, TransientError
 from domain.events import ImageReceived, ObjectsDetected, PictureFiltered
 from domain.outcomes import Done, Outcome, Park, Retry
@@ -32,6 +35,7 @@ class _Item:
     event: ImageReceived
     picture: Picture | None
     outcome: Outcome | None = None
+    candidate_failure: str | None = None
 
 
 class CameraStates(Protocol):
@@ -51,11 +55,14 @@ class Detect:
         pictures: PictureSource,
         cameras: CameraStates,
         threshold: float,
+        canary: Canary | None = None,
     ) -> None:
         self._detector = detector
         self._pictures = pictures
         self._cameras = cameras
-        self._threshold = threshold
+        self._canary = canary
+        self.threshold = threshold
+        """DETECTION_CONFIDENCE_THRESHOLD; each answer says which one it was given with."""
 
     async def __call__(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Answer one outcome for each entry; raises when the model does not answer."""
@@ -64,14 +71,15 @@ class Detect:
         for index, envelope in enumerate(envelopes):
             event = envelope.event
             if not isinstance(event, ImageReceived):
-                outcomes[index] = Done()
+                outcomes[index] = Done(passed_by=True)
             elif not self._cameras.enabled(event.camera_id):
-                outcomes[index] = Done((_filtered(event),))
+                outcomes[index] = Done((_filtered(event),), passed_by=True)
             else:
                 items[index] = await self._load(event)
         outcomes |= {i: item.outcome for i, item in items.items() if item.outcome is not None}
         decoded = {i: item for i, item in items.items() if item.picture is not None}
-        outcomes |= await self._detect(decoded)
+        outcomes |= await self._try(decoded)
+        outcomes |= await self._detect({i: it for i, it in decoded.items() if i not in outcomes})
         return [outcomes[index] for index in range(len(envelopes))]
 
     async def _load(self, event: ImageReceived) -> _Item:
@@ -85,6 +93,24 @@ class Detect:
         except TransientError as error:
             return _Item(event, None, Retry(error, error.retry_after))
         return _Item(event, picture)
+
+    async def _try(self, items: dict[int, _Item]) -> dict[int, Outcome]:
+        """Return what a candidate on trial says of its share; what it does not answer is left."""
+        if self._canary is None:
+            return {}
+        mine = {
+            index: item.picture
+            for index, item in items.items()
+            if item.picture is not None and self._canary.takes(item.event.picture_id)
+        }
+        outcomes: dict[int, Outcome] = {}
+        for index, answer in (await self._canary.ask(mine)).items():
+            if isinstance(answer, Failure):
+                items[index] = replace(items[index], candidate_failure=answer.why)
+            else:
+                detected = self._detected(items[index], mine[index], answer)
+                outcomes[index] = Done((structs.replace(detected, canary=True),), passed_by=True)
+        return outcomes
 
     async def _detect(self, items: dict[int, _Item]) -> dict[int, Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -118,13 +144,12 @@ class Detect:
         pictures = [picture for i in part if (picture := items[i].picture) is not None]
         answers = await self._detector.detect(pictures)
         return {
-            index: Done((self._detected(items[index].event, picture, answer),))
+            index: Done((self._detected(items[index], picture, answer),))
             for index, picture, answer in zip(part, pictures, answers, strict=True)
         }
 
-    def _detected(
-        self, event: ImageReceived, picture: Picture, answer: Detected
-    ) -> ObjectsDetected:
+    def _detected(self, item: _Item, picture: Picture, answer: Detected) -> ObjectsDetected:
+        event = item.event
         return ObjectsDetected(
             camera_id=event.camera_id,
             picture_id=event.picture_id,
@@ -134,12 +159,13 @@ class Detect:
             width=picture.width,
             height=picture.height,
             boxes=answer.boxes,
-            threshold=self._threshold,
+            threshold=self.threshold,
             model=answer.identity.model,
             model_version=answer.identity.version,
             engine=answer.identity.engine,
             fallback=answer.identity.fallback,
             inference_ms=answer.inference_ms,
+            candidate_failure=item.candidate_failure,
         )
 
 

@@ -24,6 +24,7 @@ from domain.events import (
 )
 from domain.names import clean_name
 from domain.paths import PICTURE_SUFFIXES, VIDEO_SUFFIXES, escape_path, suffix
+from domain.trace import traceparent
 from inference.pictures import NotAFileError, OpenFile, OutsideError, PictureStore
 from inference.video import BrokenVideoError, Clip, Frame
 from inference.whole_file import Finding, Still, Unfit, Video, check
@@ -336,6 +337,7 @@ def new_event(file_id: str, event: Event, index: int = 0, causation_id: str = ""
         event=event,
         correlation_id=file_id,
         causation_id=causation_id,
+        traceparent=traceparent(file_id),
     )
 
 

@@ -54,6 +54,8 @@ class Monitor:
         self._log = log
         self._open_probe = open_probe
         self._settings = settings
+        self.interval_seconds = settings.interval_seconds
+        """GPU_POLL_INTERVAL_SECONDS; a change counts from the next beat on."""
         self._held: deque[NewEvent] = deque(maxlen=HELD_SAMPLES)
         self._told: str | None = None
         """Source of the newest sample that was made."""
@@ -68,7 +70,7 @@ class Monitor:
                     probe = await asyncio.to_thread(self._open_probe)
                     opened_at = time.monotonic()
                 await self._sample(probe)
-                beat += self._settings.interval_seconds
+                beat += self.interval_seconds
                 # A beat missed (the machine slept) is not made up for.
                 beat = max(beat, time.monotonic())
                 await _set_or_at(stop, beat)

@@ -36,6 +36,17 @@ def goes_first(assessed: RiskAssessed) -> bool:
     )
 
 
+def question_of(assessed: RiskAssessed, cameras: CameraDirectory) -> RiskQuestion:
+    """Return what a language model is asked about an assessment."""
+    return RiskQuestion(
+        camera_name=cameras.view(assessed.camera_id).name,
+        facts=assessed.facts,
+        rule_score=assessed.score,
+        floor=assessed.floor,
+        signal_lines=signal_lines(assessed.signals),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One of the two consumer groups that share the assessments, each entry handled by one."""
@@ -70,15 +81,15 @@ class Refine:
         """
         assessed = envelope.event
         if not isinstance(assessed, RiskAssessed) or goes_first(assessed) != self._lane.first:
-            return Done()
+            return Done(passed_by=True)
         async with self._lane.turns.take(first=self._lane.first):
             return await self._ask(envelope, assessed)
 
     async def _ask(self, envelope: Envelope, assessed: RiskAssessed) -> Outcome:
         if await self._overtaken(envelope, assessed):
-            return Done()
+            return Done(passed_by=True)
         try:
-            opinion = await self._model.assess(self._question(assessed))
+            opinion = await self._model.assess(question_of(assessed, self._cameras))
         except TransientError as error:
             return Retry(error, after=error.retry_after)
         except PermanentError as error:
@@ -100,13 +111,4 @@ class Refine:
         return any(
             isinstance(other.event, RiskAssessed) and other.event.event_id == assessed.event_id
             for other in later
-        )
-
-    def _question(self, assessed: RiskAssessed) -> RiskQuestion:
-        return RiskQuestion(
-            camera_name=self._cameras.view(assessed.camera_id).name,
-            facts=assessed.facts,
-            rule_score=assessed.score,
-            floor=assessed.floor,
-            signal_lines=signal_lines(assessed.signals),
         )

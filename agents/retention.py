@@ -7,7 +7,8 @@ was cut off, is made up for at the start.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from domain.errors import ServiceUnavailableError, TransientError
@@ -31,12 +32,38 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Days:
+    """For how many days things are kept."""
+
+    all: Callable[[], int]
+    """RETENTION_DAYS as it is now."""
+    logs: int
+    """LOG_RETENTION_DAYS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """For how long things are kept, and how log records go."""
+
+    days: Days
+    delete_logs: Callable[[datetime], Awaitable[int]]
+    """Deletes log records from before a moment; returns how many."""
+
+
 class RetentionRole:
     """Runs retention and upkeep when they are due."""
 
     def __init__(
-        self, retention: Retention, upkeep: Upkeep, *, now: Callable[[], datetime] = _now
+        self,
+        retention: Retention,
+        upkeep: Upkeep,
+        *,
+        now: Callable[[], datetime] = _now,
+        keep: Keep | None = None,
     ) -> None:
+        """`keep` None: as `retention` has it, and log records stay."""
+        self._keep = keep
         self._retention = retention
         self._upkeep = upkeep
         self._now = now
@@ -53,6 +80,9 @@ class RetentionRole:
         try:
             if not await self._retention.is_due(self._now(), self._began):
                 return False
+            if self._keep is not None:
+                self._retention.keep_days(self._keep.days.all())
+                await self._delete_logs(self._keep)
             await self._upkeep_first()
             done = await self._retention.run(self._now())
         except HeldElsewhereError:
@@ -72,6 +102,10 @@ class RetentionRole:
             extra={"action": "retention"},
         )
         return True
+
+    async def _delete_logs(self, keep: Keep) -> None:
+        deleted = await keep.delete_logs(self._now() - timedelta(days=keep.days.logs))
+        logger.info("retention deleted %d log records", deleted, extra={"action": "retention"})
 
     async def _upkeep_first(self) -> None:
         try:
@@ -94,7 +128,7 @@ def run_retention(
     files: PictureFiles,
     options: UpkeepOptions,
     *,
-    days: int,
+    days: Days,
     zone: ZoneInfo,
 ) -> Callable[[asyncio.Event], Awaitable[None]]:
     """Return the role, put together, as a task that runs until its event is set."""
@@ -103,8 +137,11 @@ def run_retention(
         pool = await open_pool(database_url, name="retention", max_size=2)
         try:
             queries = RetentionQueries(pool)
-            retention = Retention(log, queries, Queries(pool), files, days=days, zone=zone)
-            await RetentionRole(retention, Upkeep(log, queries, options)).run(stop)
+            reads = Queries(pool)
+            retention = Retention(log, queries, reads, files, days=days.all(), zone=zone)
+            keep = Keep(days, reads.delete_logs)
+            role = RetentionRole(retention, Upkeep(log, queries, options), keep=keep)
+            await role.run(stop)
         finally:
             await pool.close()
 

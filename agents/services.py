@@ -14,7 +14,8 @@ from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
 
-CHECK_SECONDS = 15.0
+CHECK_SECONDS = 7.0
+"""Between checks of a service that answers: a dead model is noticed within ten seconds."""
 FIRST_CHECKS_SECONDS = 1.0
 """Between checks until a service has answered for the first time."""
 

@@ -1,13 +1,15 @@
 """From rows to answers: links, the specification's names, and who made what is in force."""
 
+from typing import Any
+
 from msgspec.structs import asdict
 
+from api.enrichment_schemas import EnrichedEventAnswer, EnrichmentAnswer
 from api.schemas import (
     CameraAnswer,
     CameraStatus,
     DetectionAnswer,
     EventAnswer,
-    EventDetailAnswer,
     FileAnswer,
     FileDetailAnswer,
     PictureAnswer,
@@ -60,12 +62,15 @@ def camera_answer(row: CameraRow) -> CameraAnswer:
 
 def event_answer(row: EventRow, late_after_seconds: float) -> EventAnswer:
     """Return an event as lists show it."""
-    return EventAnswer(
-        **asdict(row),
-        late=is_late(row.ended_at, row.assessed_at, late_after_seconds),
-        engine="rules+model" if row.model_stage == row.stage else "rules",
-        links=_event_links(row),
-    )
+    return EventAnswer(**_event_fields(row, late_after_seconds))
+
+
+def _event_fields(row: EventRow, late_after_seconds: float) -> dict[str, Any]:
+    fields = asdict(row)
+    fields["late"] = is_late(row.ended_at, row.assessed_at, late_after_seconds)
+    fields["engine"] = "rules+model" if row.model_stage == row.stage else "rules"
+    fields["links"] = _event_links(row)
+    return fields
 
 
 def _event_links(row: EventRow) -> dict[str, str]:
@@ -80,17 +85,19 @@ def _event_links(row: EventRow) -> dict[str, str]:
     return links
 
 
-def event_detail_answer(detail: EventDetail, late_after_seconds: float) -> EventDetailAnswer:
-    """Return an event with its chain back to the files."""
+def event_detail_answer(
+    detail: EventDetail, enrichments: list[EnrichmentAnswer], late_after_seconds: float
+) -> EnrichedEventAnswer:
+    """Return an event with its chain back to the files, and what was added to it."""
     detections = [detection_answer(row) for row in detail.detections]
-    event = event_answer(detail.event, late_after_seconds)
-    return EventDetailAnswer(
-        **asdict(event),
+    return EnrichedEventAnswer(
+        **_event_fields(detail.event, late_after_seconds),
         detection_count=len(detections),
         detection_ids=[detection.id for detection in detections],
         pictures=[picture_answer(row) for row in detail.pictures],
         detections=detections,
         files=[file_answer(row) for row in detail.files],
+        enrichments=enrichments,
     )
 
 
@@ -114,6 +121,7 @@ def detection_answer(row: DetectionRow) -> DetectionAnswer:
         links={
             "self": f"/api/detections/{row.id}",
             "image": f"/api/detections/{row.id}/image",
+            "crop": f"/api/detections/{row.id}/crop",
             "picture": f"/api/pictures/{row.picture_id}/image",
             "file": f"/api/files/{row.file_id}",
             "camera": f"/api/cameras/{row.camera_id}",

@@ -3,24 +3,44 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from api import (
+    analytics,
+    audit,
     cameras,
     cleanup,
+    configuration,
     dlq,
+    enrichments,
+    entities,
+    event_search,
     events,
+    interface,
+    keys,
+    latency,
     ledger,
     lineage_routes,
     live,
+    logs,
     media,
     metrics,
+    overview,
+    sessions,
     static,
+    storage,
     system,
+    trials,
 )
+from api.access import Gate, guarded
+from api.access_audit import Audit
+from api.addresses import Clients
+from api.compression import gzipped
 from api.health import watch_rates
+from api.interface import DOCUMENT
+from api.limits import RateLimits, SharedWindows
 from api.live import CONNECTIONS, FEED, LIMITS
 from api.middleware import (
     common_headers,
@@ -28,14 +48,47 @@ from api.middleware import (
     errors_to_problems,
     request_id_and_log,
 )
+from api.openapi import document
 from api.services import SERVICES, ApiServices
+from api.sessions import GATE
 from api.system_feed import SystemFeed
 from api.websocket import Limits
 from runtime.tasks import end
+from streams.rate_limit import RateWindows
+from streams.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
+
+TOPICS: Final = (
+    system,
+    overview,
+    storage,
+    latency,
+    configuration,
+    cleanup,
+    cameras,
+    events,
+    event_search,
+    analytics,
+    enrichments,
+    entities,
+    trials,
+    ledger,
+    dlq,
+    lineage_routes,
+    media,
+    live,
+    logs,
+    metrics,
+    keys,
+    sessions,
+    audit,
+    interface,
+    static,
+)
+"""Every part of the interface, in the order in which it is documented."""
 
 FAILED = web.AppKey("failed", asyncio.Event)
 """Set when a background task has ended unasked; the process should end then."""
@@ -44,37 +97,38 @@ FAILED = web.AppKey("failed", asyncio.Event)
 def create_app(services: ApiServices, *, limits: Limits | None = None) -> web.Application:
     """Build the application over opened collaborators, which the caller closes."""
     config = services.config
+    windows = SharedWindows(RateWindows(services.log))
+    gate = Gate(services.keys, Sessions(services.log), Clients(config.trusted_proxies), windows)
+    limited = None if config.rate_limits is None else RateLimits(windows, config.rate_limits)
     app = web.Application(
         middlewares=[
             request_id_and_log(),
+            gzipped(),
             errors_to_problems(debug=config.debug),
             cross_origin(config.cors_origins),
+            guarded(gate, limited, Audit(services.log), ask=config.api_key_enabled),
         ],
         client_max_size=MAX_BODY_BYTES,
     )
     app[SERVICES] = services
+    app[GATE] = gate
+    app[DOCUMENT] = openapi_document(config.app_name, config.app_version)
     app[CONNECTIONS] = set()
     app[LIMITS] = limits or Limits()
     app[FEED] = SystemFeed(services, services.broadcaster.channels["system"])
     app[FAILED] = asyncio.Event()
-    for topic in (
-        system,
-        cleanup,
-        cameras,
-        events,
-        ledger,
-        dlq,
-        lineage_routes,
-        media,
-        live,
-        metrics,
-        static,
-    ):
+    for topic in TOPICS:
         app.router.add_routes(topic.routes.definitions())
     app.on_response_prepare.append(common_headers(config.cors_origins))
     app.on_shutdown.append(live.close_all)
     app.cleanup_ctx.append(_background)
     return app
+
+
+def openapi_document(title: str, version: str) -> bytes:
+    """Return the OpenAPI document of every route."""
+    operations = (operation for topic in TOPICS for operation in topic.routes.operations)
+    return document(operations, title=title, version=version)
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:

@@ -38,6 +38,10 @@ _encoder = msgspec.json.Encoder()
 class Listener(Protocol):
     """A connection as the broadcaster sees it."""
 
+    def wants(self, topic: str) -> bool:
+        """Say whether the client has asked for messages of a topic."""
+        ...
+
     def offer(self, message: bytes) -> bool:
         """Take a message for sending; False when its outbox is full. Never blocks."""
         ...
@@ -93,6 +97,8 @@ class Channel:
         self.metrics.messages += 1
         # A listener that falls behind leaves the set while we go through it.
         for listener in tuple(self.listeners):
+            if not listener.wants(message.TOPIC):
+                continue
             if listener.offer(data):
                 self.metrics.delivered += 1
             else:
@@ -117,6 +123,7 @@ class Broadcaster:
         self._log = log
         self._hear = hear
         """Are told every envelope in order, also those that no client is told of."""
+        self._is_open = False
         self._moved = asyncio.Condition()
         self.error: str | None = None
         """Why the log cannot be read at present."""
@@ -134,10 +141,12 @@ class Broadcaster:
         }
 
     async def open(self) -> None:
-        """Take the present ends of the streams as the tail; raises without Redis."""
-        for channel in self.channels.values():
-            for key in channel.keys:
-                channel.head[key] = await self._log.newest(*key)
+        """Take the present ends of the streams as the tail, once; raises without Redis."""
+        if not self._is_open:
+            for channel in self.channels.values():
+                for key in channel.keys:
+                    channel.head[key] = await self._log.newest(*key)
+        self._is_open = True
 
     async def run(self) -> None:
         """Follow the log for ever; while Redis is away, ask again every second."""
@@ -222,7 +231,7 @@ class Broadcaster:
                 at[envelope.stream, envelope.partition] = envelope.position
                 cursor = encode_cursor(channel.name, channel.incarnation, at)
                 message = builder.build(envelope, cursor)
-                if message is not None:
+                if message is not None and listener.wants(message.TOPIC):
                     channel.metrics.replayed += 1
                     yield _encoder.encode(message)
             # The entry that an end names may be gone, so the ends themselves count as reached.

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
 from aiohttp import web
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from api.answers import camera_answer, camera_status
@@ -59,8 +60,11 @@ async def get_camera(request: web.Request) -> web.Response:
 
 @routes.get(
     "/api/cameras/{id}/snapshot",
-    "image/jpeg",
-    problems=["camera_not_found", "no_picture_yet", "picture_gone"],
+    {200: "image/*", 206: "image/*", 304: None},
+    problems=[
+        *("camera_not_found", "no_picture_yet", "picture_gone", "picture_changed"),
+        *("picture_redacted", "picture_unreadable", "range_not_satisfiable"),
+    ],
 )
 async def snapshot(request: web.Request) -> web.Response:
     """Answer the camera's newest picture."""
@@ -114,9 +118,9 @@ async def change_camera(request: web.Request, body: CameraChange) -> web.Respons
         raise ProblemError("invalid_body", "nothing to change: give name, status or entry_point")
     event = CameraUpdated(
         camera_id=row.id,
-        name=None if body.name is None else _name(body.name),
-        enabled=None if body.status is None else body.status != "disabled",
-        entry_point=body.entry_point,
+        name=None if body.name is UNSET else _name(body.name),
+        enabled=None if body.status is UNSET else body.status != "disabled",
+        entry_point=None if body.entry_point is UNSET else body.entry_point,
         confirmed=None if row.confirmed else True,
     )
     if not await record(request, event, PROJECTION):

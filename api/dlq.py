@@ -10,11 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 from aiohttp import web
 from msgspec.structs import asdict
 
+from api.access import actor_of
 from api.ledger_schemas import (
     DeadLetterDetail,
     DeadLetterJob,
@@ -35,7 +37,7 @@ from domain.events import EntryParked
 from projections.cursor import BadCursorError
 from projections.rows import DeadLetterFilter, DeadLetterGroup, DeadLetterRow
 from streams.envelope import Position
-from streams.names import GROUPS
+from streams.names import STREAM_OF
 from streams.redrive import BadDeadLetterIdError, DeadLetterId, DeadLetters, Decided
 
 DETECTION: Final = ("detect",)
@@ -59,13 +61,13 @@ routes = Routes("dead letters")
 def groups_of(queue: str) -> list[str] | None:
     """Return the consumer groups that a queue stands for, None for all of them."""
     name = queue.removeprefix("dlq:")
-    analysis = [group for group in GROUPS if group not in DETECTION]
+    analysis = [group for group in STREAM_OF if group not in DETECTION]
     known = {"all": None, "detection_queue": list(DETECTION), "analysis_queue": analysis}
     if name in known:
         return known[name]
-    if name in GROUPS:
+    if name in STREAM_OF:
         return [name]
-    allowed = ", ".join([*known, *GROUPS])
+    allowed = ", ".join([*known, *STREAM_OF])
     raise ProblemError("queue_not_found", f"there is no queue {queue[:80]!r}; give {allowed}")
 
 
@@ -133,7 +135,7 @@ async def requeue(
 ) -> web.Response:
     """Redrive the entries that the body names, or without a body the oldest one."""
     selected = None if body is None else body.ids
-    options = _Options("redrive", query.dry_run, query.confirm, query.rate)
+    options = _Options("redrive", query.dry_run, query.confirm, query.rate, actor_of(request))
     return await _decide(request, _filter(request), options, selected, oldest_only=True)
 
 
@@ -148,7 +150,7 @@ async def requeue_all(request: web.Request, query: DecideQuery) -> web.Response:
 
 
 @routes.delete(
-    "/api/dlq/{queue}",
+    "/api/dlq/{queue:(?!stats$)[^/]+}",
     DecidedAnswer,
     problems=["queue_not_found", "dead_letter_not_found", "confirmation_needed"],
 )
@@ -159,7 +161,7 @@ async def discard(request: web.Request, query: DecideQuery) -> web.Response:
 
 async def _decide_all(request: web.Request, wanted: DecideQuery, action: Action) -> web.Response:
     which = _filter(request, wanted.cause, wanted.camera_id)
-    options = _Options(action, wanted.dry_run, wanted.confirm, wanted.rate)
+    options = _Options(action, wanted.dry_run, wanted.confirm, wanted.rate, actor_of(request))
     selected = wanted.ids.split(",") if wanted.ids else None
     return await _decide(request, which, options, selected)
 
@@ -170,6 +172,7 @@ class _Options:
     dry_run: bool
     confirm: bool
     rate: float
+    actor: str
 
 
 async def _decide(
@@ -225,9 +228,8 @@ async def _run(
 ) -> tuple[Counter[str], int]:
     """Decide one by one at the wanted rate; answer the verdicts and how many were reached."""
     letters = DeadLetters(services.log)
-    decide: Callable[[DeadLetterId], Awaitable[Decided]] = (
-        letters.redrive if options.action == "redrive" else letters.discard
-    )
+    by = letters.redrive if options.action == "redrive" else letters.discard
+    decide: Callable[[DeadLetterId], Awaitable[Decided]] = partial(by, actor=options.actor)
     verdicts: Counter[str] = Counter()
     last: dict[int, Position] = {}
     began = time.monotonic()

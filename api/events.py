@@ -1,7 +1,9 @@
 """Routes of events, detections and files: lists by pages, one with its chain, review marks."""
 
 from aiohttp import web
+from msgspec import UNSET
 
+from api.access import actor_of
 from api.answers import (
     detection_answer,
     event_answer,
@@ -9,6 +11,8 @@ from api.answers import (
     file_detail_answer,
 )
 from api.commands import record, recorded_answer
+from api.enrichment_schemas import EnrichedEventAnswer
+from api.enrichments import enrichments_of
 from api.parse import path_id
 from api.problems import ProblemError
 from api.routing import Routes
@@ -18,7 +22,6 @@ from api.schemas import (
     DetectionsQuery,
     EventAnswer,
     EventChange,
-    EventDetailAnswer,
     EventDetections,
     EventsAnswer,
     EventsQuery,
@@ -28,7 +31,8 @@ from api.schemas import (
 from api.services import SERVICES, answer
 from domain.events import EventHeld, EventReviewed
 from projections.cursor import BadCursorError
-from projections.rows import DetectionFilter, EventDetail, EventFilter, EventRow
+from projections.rows import DetectionFilter, EventFilter, EventRow
+from projections.timeline_queries import EventWhole
 
 PROJECTION = "timeline"
 
@@ -61,11 +65,13 @@ async def list_events(request: web.Request, query: EventsQuery) -> web.Response:
     )
 
 
-@routes.get("/api/events/{id}", EventDetailAnswer, problems=["event_not_found"])
+@routes.get("/api/events/{id}", EnrichedEventAnswer, problems=["event_not_found"])
 async def get_event(request: web.Request) -> web.Response:
-    """Answer one event with its chain back to the files."""
-    late_after = request.app[SERVICES].config.late_after_seconds
-    return answer(event_detail_answer(await _event(request), late_after))
+    """Answer one event with its chain back to the files, and what optional services added."""
+    services = request.app[SERVICES]
+    event = await _event(request)
+    added = enrichments_of(services, event)
+    return answer(event_detail_answer(event, added, services.config.late_after_seconds))
 
 
 @routes.get("/api/events/{id}/detections", EventDetections, problems=["event_not_found"])
@@ -76,35 +82,40 @@ async def event_detections(request: web.Request) -> web.Response:
     return answer(EventDetections(detections=detections, count=len(detections)))
 
 
-@routes.patch("/api/events/{id}", {200: EventAnswer, 202: Recorded}, problems=["event_not_found"])
+@routes.patch(
+    "/api/events/{id:(?!(?:stats|search|export)$)[^/]+}",
+    {200: EventAnswer, 202: Recorded},
+    problems=["event_not_found"],
+)
 async def review_event(request: web.Request, body: EventChange) -> web.Response:
     """Record a review mark or a note, or a legal hold."""
     detail = await _event(request)
     if body == EventChange():
         raise ProblemError("invalid_body", "nothing to change: give reviewed, notes or hold")
-    event = _changed(detail.event, body)
+    event = _changed(detail.event, body, actor_of(request))
     if not await record(request, event, PROJECTION):
         return recorded_answer(f"/api/events/{detail.event.id}")
     late_after = request.app[SERVICES].config.late_after_seconds
     return answer(event_answer((await _event(request)).event, late_after))
 
 
-def _changed(event: EventRow, wanted: EventChange) -> EventReviewed | EventHeld:
-    if wanted.hold is None:
+def _changed(event: EventRow, wanted: EventChange, actor: str) -> EventReviewed | EventHeld:
+    if wanted.hold is UNSET:
         return EventReviewed(
             camera_id=event.camera_id,
             event_id=event.id,
-            reviewed=wanted.reviewed,
-            notes=wanted.notes,
+            reviewed=None if wanted.reviewed is UNSET else wanted.reviewed,
+            notes=None if wanted.notes is UNSET else wanted.notes,
+            actor=actor,
         )
-    if wanted.reviewed is not None or wanted.notes is not None:
+    if wanted.reviewed is not UNSET or wanted.notes is not UNSET:
         raise ProblemError(
             "invalid_body", "hold is a request of its own: send reviewed and notes in another"
         )
-    return EventHeld(camera_id=event.camera_id, event_id=event.id, held=wanted.hold)
+    return EventHeld(camera_id=event.camera_id, event_id=event.id, held=wanted.hold, actor=actor)
 
 
-async def _event(request: web.Request) -> EventDetail:
+async def _event(request: web.Request) -> EventWhole:
     wanted = path_id(request, "event_not_found")
     detail = await request.app[SERVICES].queries.event(wanted)
     if detail is None:

@@ -16,7 +16,8 @@ from typing import Literal, TypeVar
 
 from api.rates import clears_in
 from api.schemas import HealthAnswer, ProjectionLag, ServiceHealth, StageBacklog
-from api.services import ApiServices
+from api.services import ApiConfig, ApiServices
+from domain.enrichment import GROUP_OF
 from domain.errors import TransientError
 from projections.rows import ServiceStateRow
 from streams.envelope import START, Position
@@ -28,7 +29,12 @@ CHECK_SECONDS = 3.0
 LAG_LIMIT_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 
-STAGE_NEEDS = {"detect": "detector", "refine_first": "risk_model", "refine": "risk_model"}
+STAGE_NEEDS: dict[str, str] = {
+    "detect": "detector",
+    "refine_first": "risk_model",
+    "refine": "risk_model",
+    **{group: service for service, group in GROUP_OF.items()},
+}
 """Stage → the service without which its gate closes."""
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -48,7 +54,7 @@ async def check_health(services: ApiServices) -> HealthAnswer:
     checks = {
         "database": database,
         "redis": redis,
-        "ai": _ai(services.states.rows(), expected=services.config.risk_model_expected),
+        "ai": _ai(services.states.rows(), services.config),
         "live_feed": _live_feed(services),
     }
     now = datetime.now(UTC)
@@ -119,21 +125,22 @@ async def _ask_log(services: ApiServices) -> tuple[list[GroupBacklog], Ends]:
     return backlog, dict(zip(keys, newest, strict=True))
 
 
-def _ai(states: list[ServiceStateRow], *, expected: bool) -> ServiceHealth:
+def _ai(states: list[ServiceStateRow], config: ApiConfig) -> ServiceHealth:
     known = {
         row.service: ServiceHealth(status=row.status, message=row.message, since=row.changed_at)
         for row in states
     }
     details = {
         "detector": known.get("detector", _UNHEARD),
-        "risk_model": known.get("risk_model", _UNHEARD) if expected else _OFF,
+        "risk_model": known.get("risk_model", _UNHEARD) if config.risk_model_expected else _OFF,
+        **{name: known.get(name, _UNHEARD) for name in sorted(config.enrichment_services)},
     }
     away = [name for name, check in details.items() if not _fine(check)]
     # A service may answer again before its stage has tried it.
     pausing = [
         f"{row.service} answers, but {', '.join(row.paused_stages)} still pauses"
         for row in states
-        if row.paused_stages and row.service not in away
+        if row.paused_stages and row.service in details and row.service not in away
     ]
     if not away and not pausing:
         return ServiceHealth(status="healthy", message="all models answer", details=details)

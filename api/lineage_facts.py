@@ -82,6 +82,7 @@ def detection_fact(detected: ObjectsDetected, envelope: Envelope) -> DetectionFa
         model_version=detected.model_version,
         engine=detected.engine,
         fallback=detected.fallback,
+        canary=detected.canary,
         inference_ms=detected.inference_ms,
         threshold=detected.threshold,
         boxes=boxes,

@@ -79,6 +79,8 @@ class DetectionFact(Fact, frozen=True, kw_only=True):
     model_version: str
     engine: str
     fallback: bool
+    canary: bool
+    """True when a candidate on trial answered instead of the detector in service."""
     inference_ms: float
     threshold: float
     boxes: list[SeenBox]

@@ -17,11 +17,15 @@ from domain.events import (
     EntryParked,
     EntryRedriven,
     Event,
+    EventCaptioned,
+    EventNotEnriched,
     EventReviewed,
     FileDuplicated,
     FileRejected,
     ImageReceived,
+    ObjectsDescribed,
     ObjectsDetected,
+    ObjectsEmbedded,
     PictureBatched,
     PictureFiltered,
     RiskAssessed,
@@ -53,7 +57,7 @@ def steps_of(picture_id: str, envelopes: Iterable[Envelope]) -> list[Step]:
         event = envelope.event
         if isinstance(event, AssessmentRefined) and event.stage not in stages:
             continue
-        told = _received(event) or _decided(event) or _judged(event)
+        told = _received(event) or _decided(event) or _judged(event) or _enriched(event)
         if told is not None:
             found.append(
                 Step(
@@ -137,6 +141,20 @@ def _judged(event: Event) -> _Told:
             return "refined", f"{event.score} ({event.level}) by {event.model}: {answered}"
         case EventReviewed():
             return "reviewed", f"by {event.actor}"
+        case _:
+            return None
+
+
+def _enriched(event: Event) -> _Told:
+    match event:
+        case EventCaptioned():
+            return "captioned", f"by {event.model}: {event.caption}"
+        case ObjectsEmbedded():
+            return "embedded", f"{len(event.sightings)} sightings by {event.model}"
+        case ObjectsDescribed():
+            return "described", f"{len(event.objects)} objects by {event.model}"
+        case EventNotEnriched():
+            return "not enriched", f"by {event.service}: {event.why}"
         case _:
             return None
 

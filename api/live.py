@@ -4,6 +4,7 @@ import logging
 
 from aiohttp import WSCloseCode, web
 
+from api.access import offered
 from api.problems import ProblemError
 from api.routing import Routes
 from api.services import SERVICES
@@ -37,7 +38,10 @@ async def live(request: web.Request, query: LiveQuery) -> web.StreamResponse:
         )
     limits = app[LIMITS]
     ws = web.WebSocketResponse(
-        heartbeat=limits.ping_seconds, max_msg_size=limits.message_bytes, compress=False
+        heartbeat=limits.ping_seconds,
+        max_msg_size=limits.message_bytes,
+        compress=False,
+        protocols=offered(request)[:1],
     )
     if not ws.can_prepare(request).ok:
         raise ProblemError(

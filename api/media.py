@@ -1,7 +1,10 @@
-"""Routes of pictures: the file, a thumbnail, a picture with its detection drawn in."""
+"""Routes of pictures: the file, a thumbnail, a detection drawn in or cut out; files by path."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
@@ -10,17 +13,31 @@ from api.problems import ProblemError
 from api.routing import Routes
 from api.services import SERVICES
 from api.thumbnails import Rendered, tag_of
-from projections.rows import PictureRow
+from projections.rows import CameraRow, DetectionRow, PictureRow
 
 FOR_EVER = "private, max-age=31536000, immutable"
 """An id names the bytes, so what was answered once stays right."""
 
+SERVED: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".mp4": "video/mp4",
+    ".avi": "video/x-msvideo",
+    ".webm": "video/webm",
+}
+"""Ends of the names of files that are given out by their path, and what they are."""
+
 routes = Routes("media")
 
 
-@routes.get(
-    "/api/pictures/{id}/image", "image/jpeg", problems=["picture_not_found", "picture_gone"]
-)
+_IMAGE: Final = {200: "image/*", 206: "image/*", 304: None}
+_GONE: Final = ("picture_gone", "picture_changed", "picture_redacted", "picture_unreadable")
+_PROBLEMS: Final = ("picture_not_found", *_GONE, "range_not_satisfiable")
+
+
+@routes.get("/api/pictures/{id}/image", _IMAGE, problems=_PROBLEMS)
 async def picture_image(request: web.Request) -> web.Response:
     """Answer the picture's file."""
     picture = await _picture(request)
@@ -28,11 +45,7 @@ async def picture_image(request: web.Request) -> web.Response:
     return await picture_response(request, picture.picture_id, lambda: pictures.original(picture))
 
 
-@routes.get(
-    "/api/pictures/{id}/thumbnail",
-    "image/jpeg",
-    problems=["picture_not_found", "picture_gone", "picture_unreadable"],
-)
+@routes.get("/api/pictures/{id}/thumbnail", _IMAGE, problems=_PROBLEMS)
 async def picture_thumbnail(request: web.Request) -> web.Response:
     """Answer the picture at most 320 pixels wide."""
     picture = await _picture(request)
@@ -42,27 +55,87 @@ async def picture_thumbnail(request: web.Request) -> web.Response:
     )
 
 
-@routes.get(
-    "/api/detections/{id}/image",
-    "image/jpeg",
-    problems=["detection_not_found", "picture_not_found", "picture_gone", "picture_unreadable"],
-)
+@routes.get("/api/detections/{id}/image", _IMAGE, problems=("detection_not_found", *_PROBLEMS))
 async def detection_image(request: web.Request) -> web.Response:
     """Answer the picture with the detection's box drawn in."""
-    services = request.app[SERVICES]
-    wanted = path_id(request, "detection_not_found")
-    detection = await services.queries.detection(wanted)
-    if detection is None:
-        raise ProblemError("detection_not_found", f"there is no detection {wanted!r}")
-    picture = await services.queries.picture(detection.picture_id)
-    if picture is None:
-        raise ProblemError("picture_not_found", f"there is no picture {detection.picture_id!r}")
+    pictures = request.app[SERVICES].pictures
+    detection, picture = await _detection(request)
     return await picture_response(
         request,
         tag_of(detection),
-        lambda: services.pictures.boxed(picture, detection),
+        lambda: pictures.boxed(picture, detection),
         cache_control="private, no-cache",
     )
+
+
+@routes.get("/api/detections/{id}/crop", _IMAGE, problems=("detection_not_found", *_PROBLEMS))
+async def detection_crop(request: web.Request) -> web.Response:
+    """Answer the detected object, cut out of the picture with a little of what is around it."""
+    pictures = request.app[SERVICES].pictures
+    detection, picture = await _detection(request)
+    return await picture_response(
+        request,
+        f"{tag_of(detection)}-crop",
+        lambda: pictures.crop(picture, detection),
+        cache_control="private, no-cache",
+    )
+
+
+@routes.get(
+    r"/api/media/cameras/{camera}/{file:[\s\S]+}",
+    {200: "*/*", 206: "*/*", 304: None},
+    problems=["camera_not_found", "file_not_found", "file_not_served", "range_not_satisfiable"],
+)
+async def camera_file(request: web.Request) -> web.StreamResponse:
+    """Answer a picture or video as it lies in the camera's folder."""
+    camera = await _camera(request)
+    folder = request.app[SERVICES].config.base_folder / camera.folder
+    path = await asyncio.to_thread(file_below, folder, request.match_info["file"])
+    response = web.FileResponse(path, headers={"Cache-Control": "private, no-cache"})
+    response.content_type = SERVED[path.suffix.lower()]
+    return response
+
+
+def file_below(folder: Path, wanted: str) -> Path:
+    """Return the file that `wanted` means below `folder`; raises ProblemError for any other."""
+    parts = wanted.split("/")
+    odd = any(part.startswith(".") or not part or "\\" in part for part in parts)
+    if odd or not wanted.isprintable() or Path(wanted).suffix.lower() not in SERVED:
+        raise _not_served(wanted, "give a file of the camera: " + ", ".join(SERVED))
+    path = folder.joinpath(*parts)
+    try:
+        if path.resolve() != folder.resolve() / wanted:
+            raise _not_served(wanted, "it is a link to another place")
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # No file system takes it, or links in a ring.
+        there = False
+    if not there:
+        raise ProblemError("file_not_found", f"the camera has no file {wanted[:200]!r}")
+    return path
+
+
+def _not_served(wanted: str, advice: str) -> ProblemError:
+    return ProblemError("file_not_served", f"{wanted[:200]!r} is not given out: {advice}")
+
+
+async def _camera(request: web.Request) -> CameraRow:
+    wanted = request.match_info["camera"]
+    row = await request.app[SERVICES].queries.camera(wanted) if wanted.isprintable() else None
+    if row is None:
+        raise ProblemError("camera_not_found", f"there is no camera {wanted[:80]!r}")
+    return row
+
+
+async def _detection(request: web.Request) -> tuple[DetectionRow, PictureRow]:
+    queries = request.app[SERVICES].queries
+    wanted = path_id(request, "detection_not_found")
+    detection = await queries.detection(wanted)
+    if detection is None:
+        raise ProblemError("detection_not_found", f"there is no detection {wanted!r}")
+    picture = await queries.picture(detection.picture_id)
+    if picture is None:
+        raise ProblemError("picture_not_found", f"there is no picture {detection.picture_id!r}")
+    return detection, picture
 
 
 async def _picture(request: web.Request) -> PictureRow:
@@ -80,9 +153,38 @@ async def picture_response(
     *,
     cache_control: str = FOR_EVER,
 ) -> web.Response:
-    """Answer an image, or 304 to a client that has it already."""
-    headers = {"Cache-Control": cache_control, "ETag": f'"{tag}"'}
+    """Answer an image or the part of it that is asked for, or 304 to a client that has it."""
+    headers = {"Cache-Control": cache_control, "ETag": f'"{tag}"', "Accept-Ranges": "bytes"}
     if any(known.value in (tag, "*") for known in request.if_none_match or ()):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     made = await render()
-    return web.Response(body=made.data, content_type=made.content_type, headers=headers)
+    part = _part(request, len(made.data), tag)
+    if part is None:
+        return web.Response(body=made.data, content_type=made.content_type, headers=headers)
+    headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(made.data)}"
+    return web.Response(
+        status=HTTPStatus.PARTIAL_CONTENT,
+        body=made.data[part.start : part.stop],
+        content_type=made.content_type,
+        headers=headers,
+    )
+
+
+def _part(request: web.Request, size: int, tag: str) -> range | None:
+    """Return the bytes that are asked for, None for all of them."""
+    if request.headers.get("If-Range", f'"{tag}"') != f'"{tag}"':
+        return None
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return None  # Not one range of bytes: it may be ignored, so it is.
+    if wanted.start is None and wanted.stop is None:
+        return None
+    start, stop, _ = wanted.indices(size)
+    if start >= stop:
+        raise ProblemError(
+            "range_not_satisfiable",
+            f"the picture has {size} bytes",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return range(start, stop)

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -90,24 +90,28 @@ class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class EventMessage(_Logged, frozen=True, kw_only=True, tag="event"):
     """An event was assessed, or its assessment refined."""
 
+    TOPIC: ClassVar[str] = "event.assessed"
     data: EventData
 
 
 class CameraMessage(_Logged, frozen=True, kw_only=True, tag="camera_status"):
     """A camera was added, changed or removed."""
 
+    TOPIC: ClassVar[str] = "camera.status"
     data: CameraData
 
 
 class ReviewMessage(_Logged, frozen=True, kw_only=True, tag="event_reviewed"):
     """A person looked at an event."""
 
+    TOPIC: ClassVar[str] = "event.reviewed"
     data: ReviewData
 
 
 class ServiceMessage(_Logged, frozen=True, kw_only=True, tag="service_status"):
     """A service went away or came back."""
 
+    TOPIC: ClassVar[str] = "system.service"
     data: ServiceData
 
 
@@ -131,6 +135,12 @@ class ErrorMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
 
     code: str
     message: str
+
+
+class Subscribed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="subscribed"):
+    """What the client is told of from here on, in answer to subscribe and unsubscribe."""
+
+    patterns: list[str]
 
 
 class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):

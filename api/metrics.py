@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from api.health import check_health
+from api.model_metrics import ModelMetrics
 from api.routing import Routes
 from api.schemas import HealthAnswer, StageBacklog
 from api.services import SERVICES, ApiServices
@@ -103,6 +104,7 @@ async def metrics(request: web.Request) -> web.Response:
     handled = {stage.stage: services.rates.handled(stage.stage) for stage in health.stages}
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(health, handled, await _parked(services, health)))
+    registry.register(ModelMetrics(services.gpu, services.usage))
     return web.Response(
         body=generate_latest(registry),
         headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"},

@@ -26,10 +26,18 @@ REQUEST_ID = web.RequestKey("request_id", str)
 RETRY_SECONDS = 5
 """What Retry-After says where the error itself does not know."""
 
+SLOW_SECONDS = 1.0
+"""From here on a read that worked is worth a line of the log."""
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-site",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
@@ -37,7 +45,7 @@ _HTTP_CODES = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_l
 
 
 def request_id_and_log() -> Middleware:
-    """Give every request an id (its own, if sane) and one line in the access log."""
+    """Give every request an id (its own, if sane) and a line in the access log."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -45,17 +53,31 @@ def request_id_and_log() -> Middleware:
         request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else token_hex(8)
         began = time.perf_counter()
         response = await handler(request)
-        access.info(
-            "%s %s %d in %.1f ms",
-            request.method,
-            request.rel_url.raw_path,
-            response.status,
-            (time.perf_counter() - began) * 1000,
-            extra={"action": "request", "request_id": request[REQUEST_ID]},
-        )
+        seconds = time.perf_counter() - began
+        level = _access_level(request, response, seconds)
+        if access.isEnabledFor(level):
+            access.log(
+                level,
+                "%s %s %d in %.1f ms",
+                request.method,
+                request.rel_url.raw_path,
+                response.status,
+                seconds * 1000,
+                extra={"action": "request", "request_id": request[REQUEST_ID]},
+            )
         return response
 
     return middleware
+
+
+def _access_level(request: web.Request, response: web.StreamResponse, seconds: float) -> int:
+    """Return how much a request deserves a line: a quick read that worked only with DEBUG.
+
+    At a thousand reads a second the lines would push everything else out of the log files, and
+    writing them would cost as much as the answers.
+    """
+    plain = request.method in _READS and response.status < HTTPStatus.BAD_REQUEST
+    return logging.DEBUG if plain and seconds < SLOW_SECONDS else logging.INFO
 
 
 def errors_to_problems(*, debug: bool) -> Middleware:
@@ -119,7 +141,7 @@ def cross_origin(origins: tuple[str, ...]) -> Middleware:
         origin = request.headers.get("Origin")
         if origin is None or _same_origin(request, origin):
             return await handler(request)
-        allowed = origin in origins
+        allowed = _allows(origins, origin)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(origin, allowed=allowed)
         # A browser sends simple requests and WebSockets without asking first.
@@ -129,6 +151,10 @@ def cross_origin(origins: tuple[str, ...]) -> Middleware:
         return await handler(request)
 
     return middleware
+
+
+def _allows(origins: tuple[str, ...], origin: str) -> bool:
+    return origin in origins or "*" in origins
 
 
 def _same_origin(request: web.Request, origin: str) -> bool:
@@ -151,7 +177,8 @@ def _preflight(origin: str, *, allowed: bool) -> web.Response:
         status=HTTPStatus.NO_CONTENT,
         headers={
             "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
-            "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key, X-Request-Id",
+            "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key, X-API-Key, "
+            "X-Request-Id",
             "Access-Control-Max-Age": "600",
         },
     )
@@ -168,8 +195,8 @@ def common_headers(
             response.headers.setdefault(name, value)
         origin = request.headers.get("Origin")
         if origins:
-            response.headers["Vary"] = "Origin"
-        if origin in origins:
+            response.headers.add("Vary", "Origin")
+        if origin is not None and _allows(origins, origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = (
                 "ETag, Location, Retry-After, X-Request-Id"

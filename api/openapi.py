@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from api.idempotency import KEY_PATTERN
 from api.parse import moments_of
 from api.problems import CODES, Problem
 from api.routing import Answer, NoQuery, Operation
@@ -16,12 +17,28 @@ Json = dict[str, Any]
 """A piece of a JSON document: built here, encoded once, handed on as bytes."""
 
 _PARAMETER = re.compile(r"\{(\w+)(?::([^}]+))?\}")
+_ANYTHING: Final = r"[\s\S]+"
+_CHOICE = re.compile(r"\w+(\|\w+)*")
 _REFERENCE: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = "application/problem+json"
 
 _ANY: Final = ("bad_request", "invalid_parameter", "unknown_parameter")
+_ANY_KEY: Final = (
+    "key_missing",
+    "wrong_key",
+    "role_too_low",
+    "outside_scope",
+    "csrf_token_missing",
+    "too_many_requests",
+)
+"""Where keys are asked for, and requests counted."""
+
 _ANY_BODY: Final = ("invalid_json", "body_too_large", "not_json_content", "invalid_body")
+_ANY_WRITE: Final = ("request_in_progress", "idempotency_key_reused")
 _AWAY: Final = ("database_unavailable", "redis_unavailable", "service_unavailable")
+
+SCHEMA_ALSO: Final = "SCHEMA_ALSO"
+"""Class attribute of a body: what JSON Schema can say of it beyond the types of its fields."""
 
 _MOMENT: Final = {
     "description": "A moment like 2025-12-30T09:45:00Z (without a zone it is UTC), or a day like "
@@ -35,12 +52,15 @@ _TEXT_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,128}$"}
 
 def document(operations: Iterable[Operation], *, title: str, version: str) -> bytes:
     """Return the document as JSON."""
-    documented = [operation for operation in operations if operation.documented]
+    documented = [op for op in operations if op.documented and not _is_websocket(op)]
     schemas = _schemas(documented)
     paths: dict[str, Json] = {}
+    shared: dict[str, Json] = {}
     for operation in documented:
         path = _PARAMETER.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _described(operation, schemas)
+        described = _described(operation)
+        described["responses"] = dict(_responses(operation, shared))
+        paths.setdefault(path, {})[operation.method.lower()] = described
     whole = {
         "openapi": "3.1.0",
         "info": {
@@ -54,19 +74,25 @@ def document(operations: Iterable[Operation], *, title: str, version: str) -> by
         "servers": [{"url": "/"}],
         "tags": [{"name": topic} for topic in dict.fromkeys(op.topic for op in documented)],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "responses": dict(sorted(shared.items()))},
     }
     return msgspec.json.format(msgspec.json.encode(whole), indent=1)
+
+
+def _is_websocket(operation: Operation) -> bool:
+    """Say whether a route speaks WebSocket, which OpenAPI has no words for."""
+    return int(HTTPStatus.SWITCHING_PROTOCOLS) in operation.answers
 
 
 def _schemas(operations: Iterable[Operation]) -> dict[str, Json]:
     wanted: list[Any] = [Problem]
     for operation in operations:
-        wanted.append(operation.query)
         wanted += [operation.body] if operation.body else []
         for answer in operation.answers.values():
             wanted += _structs(answer)
     _, schemas = msgspec.json.schema_components(dict.fromkeys(wanted), ref_template=_REFERENCE)
+    for kind in {each.body for each in operations if each.body is not None}:
+        schemas[kind.__name__] |= getattr(kind, SCHEMA_ALSO, {})
     return schemas
 
 
@@ -76,18 +102,17 @@ def _structs(answer: Answer) -> tuple[type[msgspec.Struct], ...]:
     return answer if isinstance(answer, tuple) else (answer,)
 
 
-def _described(operation: Operation, schemas: dict[str, Json]) -> Json:
+def _described(operation: Operation) -> Json:
     told = operation.summary.split("\n\n", 1)
     described: Json = {
         "operationId": operation.name,
         "tags": [operation.topic],
         "summary": told[0].replace("\n", " "),
         "x-role": operation.role,
-        "responses": dict(_responses(operation)),
     }
     if len(told) > 1:
         described["description"] = told[1]
-    if parameters := [*_in_path(operation), *_in_query(operation, schemas), *_headers(operation)]:
+    if parameters := [*_in_path(operation), *_in_query(operation), *_headers(operation)]:
         described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {
@@ -103,14 +128,26 @@ def _reference(kind: type[msgspec.Struct]) -> Json:
 
 def _in_path(operation: Operation) -> Iterator[Json]:
     for name, pattern in _PARAMETER.findall(operation.path):
-        schema = {"type": "string", "enum": pattern.split("|")} if pattern else _TEXT_ID
+        schema = _choice(pattern) if _CHOICE.fullmatch(pattern) else _TEXT_ID
+        if pattern == _ANYTHING:
+            schema = {"type": "string", "minLength": 1}
         yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _in_query(operation: Operation, schemas: dict[str, Json]) -> Iterator[Json]:
+def _choice(pattern: str) -> Json:
+    return {"type": "string", "enum": pattern.split("|")}
+
+
+def _shape(query: type[msgspec.Struct]) -> Json:
+    _, schemas = msgspec.json.schema_components([query])
+    shape: Json = schemas[query.__name__]
+    return shape
+
+
+def _in_query(operation: Operation) -> Iterator[Json]:
     if operation.query is NoQuery:
         return
-    shape = schemas[operation.query.__name__]
+    shape = _shape(operation.query)
     moments = moments_of(operation.query)
     for name, schema in shape["properties"].items():
         default = schema.get("default")
@@ -139,22 +176,25 @@ def _headers(operation: Operation) -> Iterator[Json]:
             "name": "Idempotency-Key",
             "in": "header",
             "description": "The same key with the same request has one effect.",
-            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            "schema": {"type": "string", "pattern": KEY_PATTERN},
         }
 
 
-def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
+def _responses(operation: Operation, shared: dict[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Give the answers of a route; the problems, which many routes share, go into `shared`."""
     for status, answer in operation.answers.items():
         yield str(status), _answered(status, answer)
     for status, codes in sorted(_problems(operation).items()):
         if status not in operation.answers:
-            yield str(status), _problem(status, codes)
+            name = f"{status}-{'-'.join(codes)}"
+            shared.setdefault(name, _problem(status, codes))
+            yield str(status), {"$ref": f"#/components/responses/{name}"}
 
 
 def _answered(status: int, answer: Answer) -> Json:
     said: Json = {"description": HTTPStatus(status).phrase}
     if isinstance(answer, str):
-        said["content"] = {answer: {"schema": {"type": "string"}}}
+        said["content"] = {kind: {"schema": {"type": "string"}} for kind in answer.split(", ")}
     elif structs := _structs(answer):
         kinds = [_reference(kind) for kind in structs]
         schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
@@ -163,7 +203,14 @@ def _answered(status: int, answer: Answer) -> Json:
 
 
 def _problems(operation: Operation) -> dict[int, list[str]]:
-    codes = [*_ANY, *(_ANY_BODY if operation.body else ()), *operation.problems, *_AWAY]
+    codes = [
+        *_ANY,
+        *(() if operation.role == "public" else _ANY_KEY),
+        *(_ANY_BODY if operation.body else ()),
+        *(_ANY_WRITE if operation.writes else ()),
+        *operation.problems,
+        *_AWAY,
+    ]
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(CODES[code][0], []).append(code)

@@ -1,9 +1,11 @@
 """From a request to typed values, with errors that name the input and what is allowed."""
 
+import asyncio
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import ClientPayloadError, hdrs, web
@@ -13,9 +15,16 @@ from api.problems import ProblemError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+CREDENTIALS: Final = web.RequestKey("credentials", tuple[str, ...])
+"""Query parameters of this request that may carry a key: they are read elsewhere."""
+
+BODY_SECONDS = 30.0
+"""How long a body may take to arrive; it has at most 64 KiB."""
+
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _PLACE = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _YEARS = range(1970, 3000)
 
 
@@ -32,6 +41,8 @@ def parse_query(request: web.Request, wanted: type[T]) -> T:
     fields = _fields(wanted)
     values: dict[str, object] = {}
     for name, text in request.query.items():
+        if name in request.get(CREDENTIALS, ()):
+            continue
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise ProblemError(
@@ -39,8 +50,7 @@ def parse_query(request: web.Request, wanted: type[T]) -> T:
             )
         if name in values:
             raise ProblemError("invalid_parameter", f"{name} is given more than once")
-        is_moment = _core(fields[name]) == shapes.DateTimeType
-        values[name] = _moment(name, text) if is_moment else text
+        values[name] = _value(name, text, fields[name])
     try:
         return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
@@ -54,16 +64,52 @@ async def parse_body(request: web.Request, wanted: type[T]) -> T:
         given = request.headers.get(hdrs.CONTENT_TYPE, "nothing")[:80]
         raise ProblemError("not_json_content", f"Content-Type is {given!r}; send application/json")
     try:
-        data = await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            data = await request.read()
+    except TimeoutError as error:
+        raise ProblemError(
+            "request_timeout",
+            f"the body did not arrive within {BODY_SECONDS:g} s",
+            headers={"Connection": "close"},
+        ) from error
     except (web.RequestPayloadError, ClientPayloadError) as error:
         raise ProblemError("bad_request", f"the body ended early: {error}") from error
     try:
-        return msgspec.json.decode(data, type=wanted)
+        body = msgspec.json.decode(data, type=wanted)
+        # msgspec would silently take the last of several.
+        json.loads(data, object_pairs_hook=_without_duplicates)
+        return body
     except msgspec.ValidationError as error:
+        if (problem := _of_unknown_field(wanted, error)) is not None:
+            raise problem from error
         detail = _explain(error, _fields(wanted), {})
         raise ProblemError("invalid_body", detail) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("invalid_json", str(error)) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ProblemError("invalid_json", f"{twice[:80]!r} is given more than once")
+    return found
+
+
+def _value(name: str, text: str, field: shapes.Field) -> object:
+    """Return what msgspec is to read: text, but for moments and what it is too lenient about."""
+    kind = _not_none(field.type)
+    if isinstance(kind, shapes.DateTimeType):
+        return _moment(name, text)
+    lenient = (isinstance(kind, shapes.BoolType) and text not in ("true", "false")) or (
+        text.lower() == "null" and not isinstance(kind, shapes.StrType)
+    )
+    if lenient:
+        raise ProblemError(
+            "invalid_parameter", f"{name}={text[:80]!r} is not allowed: give {_allowed(kind)}"
+        )
+    return text
 
 
 def _moment(name: str, text: str) -> datetime:
@@ -107,9 +153,18 @@ def _core(field: shapes.Field) -> type[shapes.Type]:
 
 
 def _not_none(kind: shapes.Type) -> shapes.Type:
+    """Return a type without what is said about it, and without null."""
     if isinstance(kind, shapes.UnionType):
-        return next(part for part in kind.types if not isinstance(part, shapes.NoneType))
-    return kind
+        kind = next(part for part in kind.types if not isinstance(part, shapes.NoneType))
+    return _not_none(kind.type) if isinstance(kind, shapes.Metadata) else kind
+
+
+def _of_unknown_field(wanted: type[msgspec.Struct], error: Exception) -> ProblemError | None:
+    """Return what a body's type says about a field that it has not got, if it says something."""
+    says = getattr(wanted, "unknown_field", None)
+    found = _UNKNOWN.search(str(error))
+    problem: ProblemError | None = says(found[1]) if says and found else None
+    return problem
 
 
 def _explain(

@@ -9,7 +9,7 @@ takes beside the request follows from its parameters: `query` and `body`, each a
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from http import HTTPStatus
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,14 +17,17 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import msgspec
 from aiohttp import web
 
+from api.idempotency import once
 from api.parse import parse_body, parse_query
+from api.services import SERVICES
+from streams.requests import SeenRequests
 
 Role = Literal["public", "viewer", "operator", "admin"]
 """Who may call a route while keys are asked for; each may do what those before it may."""
 
 Answer = type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] | str | None
-"""A struct sent as JSON (or one of several), a media type of something else, or None for an
-answer without a body."""
+"""A struct sent as JSON (or one of several), media types of something else (with ", " between
+them), or None for an answer without a body."""
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 
@@ -196,13 +199,18 @@ def _reading(
     @wraps(handler)
     async def read(request: web.Request) -> web.StreamResponse:
         given: dict[str, Any] = {}
-        values = parse_query(request, operation.query)
         if query is not None:
-            given["query"] = values
+            given["query"] = parse_query(request, query)
+        elif request.query_string:
+            parse_query(request, operation.query)  # says which parameters there are
         if operation.body is not None:
             there = operation.body_required or request.body_exists
             given["body"] = await parse_body(request, operation.body) if there else None
-        return await handler(request, **given)
+        if not operation.writes:
+            return await handler(request, **given)
+        body = b"" if operation.body is None else await request.read()
+        seen = SeenRequests(request.app[SERVICES].log)
+        return await once(seen, request, body, partial(handler, request, **given))
 
     setattr(read, OPERATION, operation)
     return read

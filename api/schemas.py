@@ -1,32 +1,47 @@
 """The wire contract: what requests may say and what answers look like."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.events import Level
-from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow, State
+from projections.cursor import PATTERN
+from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow
 
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 _NO_CONTROLS_BUT_LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
 
 Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROLS)]
 Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_CONTROLS)]
+GivenName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=_NO_CONTROLS,
+        extra_json_schema={"allOf": [{"pattern": r"\S"}]},
+    ),
+]
+"""A name that a person gives: not only white space."""
 FolderPath = Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_CONTROLS)]
 Notes = Annotated[str, Meta(max_length=4000, pattern=_NO_CONTROLS_BUT_LINES)]
-PageCursor = Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_CONTROLS)]
+PageCursor = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=500,
+        description="The `next_cursor` of the page before.",
+        extra_json_schema={"pattern": PATTERN},
+    ),
+]
 PageLimit = Annotated[int, Meta(ge=1, le=1000)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Score = Annotated[int, Meta(ge=0, le=100)]
 
 
 # --- what requests say ----------------------------------------------------------------------
-
-
-class NoQuery(msgspec.Struct, frozen=True):
-    """A route without query parameters."""
 
 
 class CamerasQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +87,7 @@ class GpuHistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
 class CameraCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /api/cameras; `active` and `online` both mean enabled."""
 
-    name: Name
+    name: GivenName
     folder_path: FolderPath
     status: Literal["active", "online", "disabled"] = "active"
     entry_point: bool = False
@@ -81,17 +96,22 @@ class CameraCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class CameraChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PATCH /api/cameras/{id}; what is left out stays."""
 
-    name: Name | None = None
-    status: Literal["active", "online", "disabled"] | None = None
-    entry_point: bool | None = None
+    SCHEMA_ALSO: ClassVar = {"minProperties": 1}
+    name: GivenName | UnsetType = UNSET
+    status: Literal["active", "online", "disabled"] | UnsetType = UNSET
+    entry_point: bool | UnsetType = UNSET
 
 
 class EventChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PATCH /api/events/{id}; what is left out stays, empty notes remove the note."""
 
-    reviewed: bool | None = None
-    notes: Notes | None = None
-    hold: bool | None = None
+    SCHEMA_ALSO: ClassVar = {
+        "minProperties": 1,
+        "not": {"required": ["hold"], "minProperties": 2},
+    }
+    reviewed: bool | UnsetType = UNSET
+    notes: Notes | UnsetType = UNSET
+    hold: bool | UnsetType = UNSET
     """True puts the event under legal hold, so that retention passes it by."""
 
 
@@ -309,6 +329,10 @@ class GpuAnswer(GpuFields, frozen=True, kw_only=True):
 
     source: Literal["nvml", "none"]
     recorded_at: datetime | None
+    memory_pressure: Literal["normal", "warning", "critical"] | None = None
+    """Of the fullest GPU: warning from 85 %, critical from 95 % of its memory."""
+    inference_fps: float | None = None
+    """Pictures a second that the detect stage finished over the last minute."""
     gpus: list[GpuSampleRow]
 
 
@@ -328,30 +352,6 @@ class GpuHistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     origin: Literal["database", "memory"]
     """memory: PostgreSQL is away, so only what this process has seen."""
-
-
-class WebSocketStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened on one WebSocket channel since this process started."""
-
-    clients: int
-    connections: int
-    messages: int
-    delivered: int
-    replayed: int
-    fell_behind: int
-    cut_slow: int
-
-
-class StatsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/system/stats."""
-
-    total_cameras: int
-    total_events: int
-    total_detections: int
-    total_files: int
-    files: dict[State, int]
-    uptime_seconds: float
-    websocket: dict[str, WebSocketStats]
 
 
 class CameraCount(msgspec.Struct, frozen=True, kw_only=True):

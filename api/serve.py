@@ -10,27 +10,39 @@ import logging
 import os
 import signal
 import socket
+import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from aiohttp import web
-
+from api.accepting import BACKLOG, allow_many_files, serve
+from api.access_keys import KeyRing, digest_of, prime_keys
 from api.app import FAILED, create_app
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
+from api.limits_config import RateLimitConfig
+from api.model_usage import ModelUsage
 from api.services import ApiConfig, ApiServices
 from api.starting import create_starting_app
 from api.states import ServiceStates
 from api.thumbnails import PictureRenderer
+from domain.enrichment import GROUP_OF
 from domain.errors import HsiError, TransientError
+from domain.risk import Bands
 from inference.pictures import PictureStore
 from projections.database import Pool, open_pool
 from projections.queries import Queries
 from projections.retention import Retention
 from projections.retention_queries import RetentionQueries
+from runtime.logs import set_log_level
 from runtime.settings import Settings
+from runtime.tasks import end
+from runtime.tls import keep_renewed, server_context, tls_plan
+from streams.configuration import load_changed
+from streams.live_settings import LiveSettings
 from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
@@ -50,19 +62,20 @@ async def run_api(settings: Settings) -> None:
     Stops in this order: no new connections, WebSockets closed with 1001, requests in hand
     finished, live feed ended, database pool and log closed.
     """
+    allow_many_files()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.api_host, settings.api_port))
-        services = await _open_patiently(settings, listener, stack, stop)
+        tls = _tls(settings, stack, stop)
+        services = await _open_patiently(settings, Port(listener, tls), stack, stop)
         if services is None:
             return
         app = create_app(services)
-        runner = await _serve(app, listener)
-        stack.push_async_callback(runner.cleanup)
-        url = url_of(listener)
+        stack.push_async_callback(await serve(app, listener, tls, drain_seconds=DRAIN_SECONDS))
+        url = url_of(listener, encrypted=tls is not None)
         logger.info("the API answers at %s", url, extra={"action": "ready"})
         _tell_ready(url)
         await _first_of(stop, app[FAILED])
@@ -91,32 +104,44 @@ def listen(host: str, port: int) -> socket.socket:
             f"the API cannot listen at API_HOST={host} API_PORT={port}: {error.strerror}; "
             "choose another address or port"
         ) from error
-    listener.listen(128)
+    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def _tls(settings: Settings, stack: AsyncExitStack, stop: asyncio.Event) -> ssl.SSLContext | None:
+    """Return the port's TLS context, which follows renewed certificates; None: plain HTTP."""
+    plan = tls_plan(settings)
+    if plan is None:
+        return None
+    context = server_context(plan)
+    task = asyncio.create_task(keep_renewed(context, plan, stop), name="certificates")
+    stack.push_async_callback(end, task)
+    return context
+
+
+def url_of(listener: socket.socket, *, encrypted: bool = False) -> str:
     """Return the URL under which this machine reaches the listener."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if encrypted else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-async def _serve(app: web.Application, listener: socket.socket) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
-    await runner.setup()
-    # A copy: a site closes its socket when it stops, and the next one goes on with ours.
-    await web.SockSite(runner, listener.dup()).start()
-    return runner
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where the API listens."""
+
+    listener: socket.socket
+    tls: ssl.SSLContext | None
 
 
 async def _open_patiently(
-    settings: Settings, listener: socket.socket, stack: AsyncExitStack, stop: asyncio.Event
+    settings: Settings, port: Port, stack: AsyncExitStack, stop: asyncio.Event
 ) -> ApiServices | None:
     """Open everything, again and again while a service is away; None when asked to stop."""
-    waiting: web.AppRunner | None = None
+    waiting: Callable[[], Awaitable[None]] | None = None
     reason: list[str] = [""]
     try:
         while not stop.is_set():
@@ -130,7 +155,7 @@ async def _open_patiently(
                 app = create_starting_app(
                     settings.app_name, settings.app_version, lambda: reason[0]
                 )
-                waiting = await _serve(app, listener)
+                waiting = await serve(app, port.listener, port.tls, drain_seconds=DRAIN_SECONDS)
             try:
                 async with asyncio.timeout(RETRY_SECONDS):
                     await stop.wait()
@@ -139,7 +164,7 @@ async def _open_patiently(
         return None
     finally:
         if waiting is not None:
-            await waiting.cleanup()
+            await waiting()
 
 
 async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
@@ -151,6 +176,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
             settings.redis_url, password=password, partitions=settings.stream_partitions
         )
         opened.push_async_callback(log.close)
+        await log.use_groups([GROUP_OF[service] for service in settings.enrichment_urls])
+        await log.use_groups(settings.trial_groups)
         pool = await open_pool(
             settings.database_dsn, name="api", max_size=POOL_SIZE, wait_seconds=POOL_WAIT_SECONDS
         )
@@ -158,6 +185,13 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
         services = _services(settings, log, pool)
         await services.queries.ping()
         await _prime(services)
+        await services.broadcaster.open()
+        # After the tail is held: no change can come between what is read here and what is heard.
+        services.live.learn(await load_changed(log))
+        services.live.on_change(set_log_level)
+        services.live.on_change(lambda now: services.retention.keep_days(now.retention_days))
+        # After the tail is open: what comes from now on is heard, what came before is read.
+        await prime_keys(services.keys, services.queries, log)
         stack.push_async_callback(opened.pop_all().aclose)
     return services
 
@@ -169,6 +203,9 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
         interval_seconds=settings.gpu_poll_interval_seconds,
     )
     states = ServiceStates()
+    usage = ModelUsage()
+    keys = KeyRing(digest_of(key) for key in settings.configured_keys)
+    live = LiveSettings(settings)
     store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
     return ApiServices(
         config=ApiConfig(
@@ -182,12 +219,23 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
             late_after_seconds=settings.late_after_seconds,
             archive_dir=settings.archive_folder,
             risk_model_expected=settings.embedded_llm or settings.nemotron_url is not None,
+            enrichment_services=frozenset(settings.enrichment_urls),
+            bands=Bands(
+                settings.severity_low_max, settings.severity_medium_max, settings.severity_high_max
+            ),
+            frames_dir=settings.state_dir / "frames",
+            time_zone=settings.camera_timezone,
+            api_key_enabled=settings.api_key_enabled,
+            rate_limits=_rate_limits(settings),
+            trusted_proxies=settings.trusted_proxy_ips,
         ),
         log=log,
         queries=queries,
         pictures=PictureRenderer(store),
         broadcaster=Broadcaster(
-            log, hear=(gpu.hear, states.hear), late_after_seconds=settings.late_after_seconds
+            log,
+            hear=(gpu.hear, states.hear, usage.hear, live.hear, keys.hear),
+            late_after_seconds=settings.late_after_seconds,
         ),
         gpu=gpu,
         retention=Retention(
@@ -199,6 +247,21 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
             zone=ZoneInfo(settings.camera_timezone),
         ),
         states=states,
+        usage=usage,
+        keys=keys,
+    )
+
+
+def _rate_limits(settings: Settings) -> RateLimitConfig | None:
+    if not settings.rate_limit_enabled:
+        return None
+    return RateLimitConfig(
+        default=settings.rate_limit_requests_per_minute,
+        burst=settings.rate_limit_burst,
+        media=settings.rate_limit_media_requests_per_minute,
+        search=settings.rate_limit_search_requests_per_minute,
+        websocket=settings.rate_limit_websocket_connections_per_minute,
+        this_machine=settings.rate_limit_this_machine,
     )
 
 

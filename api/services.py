@@ -9,14 +9,20 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from api.access_keys import KeyRing
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
+from api.limits_config import RateLimitConfig
+from api.model_usage import ModelUsage
 from api.rates import Rates
 from api.states import ServiceStates
 from api.thumbnails import PictureRenderer
 from domain.lateness import LATE_AFTER_SECONDS
+from domain.risk import Bands
 from projections.queries import Queries
 from projections.retention import Retention
+from runtime.settings import Settings
+from streams.live_settings import LiveSettings
 from streams.log import EventLog
 
 
@@ -36,6 +42,18 @@ class ApiConfig:
     """Where the archive of the log lies; None reads the log alone."""
     risk_model_expected: bool = True
     """False when events are scored by the rules alone on purpose."""
+    enrichment_services: frozenset[str] = frozenset()
+    """Optional services that are configured: florence, clip, enrichment."""
+    bands: Bands = field(default_factory=Bands)
+    """Which scores make which level."""
+    frames_dir: Path | None = None
+    """Where frames taken out of videos lie."""
+    time_zone: str = "UTC"
+    """Whose days are counted, unless a client asks for another's."""
+    api_key_enabled: bool = False
+    rate_limits: RateLimitConfig | None = None
+    """None: nobody calls too often."""
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +69,12 @@ class ApiServices:
     retention: Retention
     states: ServiceStates = field(default_factory=ServiceStates)
     """Hears the log's tail, so that it knows how services are while PostgreSQL is away."""
+    usage: ModelUsage = field(default_factory=ModelUsage)
+    """Hears the log's tail, like the two above."""
+    live: LiveSettings = field(default_factory=lambda: LiveSettings(Settings()))
+    """The settings that may change while everything runs; hears the log's tail, too."""
+    keys: KeyRing = field(default_factory=KeyRing)
+    """Hears the log's tail, too: keys count while PostgreSQL is away."""
     rates: Rates = field(default_factory=Rates)
     started: float = field(default_factory=time.monotonic)
     folder_locks: dict[str, asyncio.Lock] = field(

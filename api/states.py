@@ -42,6 +42,10 @@ class ServiceStates:
         """Return the last word about each service, by its name."""
         return [row for _, row in sorted(self._rows.items())]
 
+    def row(self, service: str) -> ServiceStateRow | None:
+        """Return the last word about a service; None: nobody has said anything."""
+        return self._rows.get(service)
+
     def gate(self, service: str, stage: str) -> bool | None:
         """Say whether a stage's gate is closed because of a service; None: nobody has said."""
         row = self._rows.get(service)

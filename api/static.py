@@ -1,4 +1,4 @@
-"""The page at `/`: three files, no build step, nothing from another host."""
+"""The pages at `/` and `/api/docs`: plain files, no build step, nothing from another host."""
 
 from typing import Final
 
@@ -13,6 +13,9 @@ _PAGES: Final = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
+    "/api/docs": ("docs.html", "text/html"),
+    "/docs.js": ("docs.js", "text/javascript"),
+    "/docs.css": ("docs.css", "text/css"),
 }
 
 routes = Routes("pages")
@@ -21,6 +24,9 @@ routes = Routes("pages")
 @routes.get("/", "text/html", role="public", documented=False)
 @routes.get("/app.js", "text/html", role="public", documented=False)
 @routes.get("/style.css", "text/html", role="public", documented=False)
+@routes.get("/api/docs", "text/html", role="public", documented=False)
+@routes.get("/docs.js", "text/html", role="public", documented=False)
+@routes.get("/docs.css", "text/html", role="public", documented=False)
 async def page(request: web.Request) -> web.StreamResponse:
     """Answer a file of the page; a browser asks again each time whether it has changed."""
     name, content_type = _PAGES[request.path]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Literal
 
+import msgspec
 from aiohttp import web
 
 from api.health import check_health, check_stores
@@ -16,15 +17,37 @@ from api.schemas import (
     GpuHistorySample,
     HealthAnswer,
     ReadyAnswer,
-    StatsAnswer,
-    WebSocketStats,
 )
-from api.services import SERVICES, answer
+from api.services import SERVICES, ApiServices, answer
 from api.system_feed import gpu_answer
 from domain.errors import TransientError
 from projections.rows import GpuSampleRow, State
 
 routes = Routes("system")
+
+
+class WebSocketStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened on one WebSocket channel since this process started."""
+
+    clients: int
+    connections: int
+    messages: int
+    delivered: int
+    replayed: int
+    fell_behind: int
+    cut_slow: int
+
+
+class StatsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /api/system/stats."""
+
+    total_cameras: int
+    total_events: int
+    total_detections: int
+    total_files: int
+    files: dict[State, int]
+    uptime_seconds: float
+    websocket: dict[str, WebSocketStats]
 
 
 @routes.get("/health", AliveAnswer, role="public")
@@ -65,7 +88,8 @@ async def health(request: web.Request) -> web.Response:
 @routes.get("/api/system/gpu", GpuAnswer)
 async def gpu(request: web.Request) -> web.Response:
     """Answer the newest readings; without a GPU every field is null and the source `none`."""
-    return answer(gpu_answer(request.app[SERVICES].gpu))
+    services = request.app[SERVICES]
+    return answer(gpu_answer(services.gpu, services.rates.of("detect").handled_per_second))
 
 
 @routes.get("/api/system/gpu/history", GpuHistoryAnswer)
@@ -117,17 +141,22 @@ async def stats(request: web.Request) -> web.Response:
         total_files=sum(files.values()),
         files=files,
         uptime_seconds=services.uptime_seconds,
-        websocket={
-            name: WebSocketStats(
-                clients=len(channel.listeners),
-                connections=channel.metrics.connections,
-                messages=channel.metrics.messages,
-                delivered=channel.metrics.delivered,
-                replayed=channel.metrics.replayed,
-                fell_behind=channel.metrics.fell_behind,
-                cut_slow=channel.metrics.cut_slow,
-            )
-            for name, channel in services.broadcaster.channels.items()
-        },
+        websocket=websocket_stats(services),
     )
     return answer(body)
+
+
+def websocket_stats(services: ApiServices) -> dict[str, WebSocketStats]:
+    """Return what happened on each channel since this process started."""
+    return {
+        name: WebSocketStats(
+            clients=len(channel.listeners),
+            connections=channel.metrics.connections,
+            messages=channel.metrics.messages,
+            delivered=channel.metrics.delivered,
+            replayed=channel.metrics.replayed,
+            fell_behind=channel.metrics.fell_behind,
+            cut_slow=channel.metrics.cut_slow,
+        )
+        for name, channel in services.broadcaster.channels.items()
+    }

@@ -20,8 +20,11 @@ from api.schemas import (
 )
 from api.services import ApiServices
 from domain.errors import TransientError
+from domain.gpu_memory import pressure_of
 
 logger = logging.getLogger(__name__)
+
+STATUS_TOPIC = "system.status"
 
 _encoder = msgspec.json.Encoder()
 
@@ -42,14 +45,23 @@ class SystemFeed:
         self._channel = channel
 
     async def run(self) -> None:
-        """Offer the state every GPU poll, for ever."""
+        """Offer the state every GPU poll, for ever, on a beat as fixed as the monitor's."""
+        clock = asyncio.get_running_loop().time
+        beat = clock()
         while True:
-            await asyncio.sleep(self._services.config.gpu_poll_interval_seconds)
+            beat = max(beat + self._interval(), clock())
+            await asyncio.sleep(beat - clock())
             if not self._channel.listeners:
                 continue
             message = await self._status()
             for listener in tuple(self._channel.listeners):
-                listener.offer(message)
+                if listener.wants(STATUS_TOPIC):
+                    listener.offer(message)
+
+    def _interval(self) -> float:
+        live, started = self._services.live, self._services.config.gpu_poll_interval_seconds
+        changed = "gpu_poll_interval_seconds" in live.changed.values
+        return live.current.gpu_poll_interval_seconds if changed else started
 
     async def greet(self, listener: Listener) -> None:
         """Offer a new client the state now and every service's state."""
@@ -68,7 +80,7 @@ class SystemFeed:
         services = self._services
         health = await check_health(services)
         status = SystemStatus(
-            gpu=gpu_answer(services.gpu),
+            gpu=gpu_answer(services.gpu, services.rates.of("detect").handled_per_second),
             cameras=await self._cameras(),
             queue=_depth(health.stages),
             stages=health.stages,
@@ -102,17 +114,19 @@ def _depth(stages: list[StageBacklog]) -> QueueDepth | None:
     )
 
 
-def gpu_answer(history: GpuHistory) -> GpuAnswer:
+def gpu_answer(history: GpuHistory, inference_fps: float | None) -> GpuAnswer:
     """Return the newest readings; the first GPU's also in the specification's names."""
     samples = history.newest()
     gpus = [row for sample in samples for row in sample_rows(sample)]
     newest = max((sample.sampled_at for sample in samples), default=None)
     if not gpus:
-        return GpuAnswer(source="none", recorded_at=newest, gpus=[])
+        return GpuAnswer(source="none", recorded_at=newest, inference_fps=inference_fps, gpus=[])
     first = gpus[0]
     return GpuAnswer(
         source="nvml",
         recorded_at=newest,
+        memory_pressure=pressure_of(gpu for sample in samples for gpu in sample.gpus),
+        inference_fps=inference_fps,
         gpus=gpus,
         gpu_name=first.name,
         utilization=first.utilization_percent,

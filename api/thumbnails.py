@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from api.problems import ProblemError
 from domain.errors import PermanentError
+from domain.events import Box
 from inference import images
+from inference.crops import LEAST_SIDE, cut_out
 from inference.pictures import ChangedSinceError
 from projections.rows import DetectionRow, PictureRow
 
@@ -88,6 +90,12 @@ class PictureRenderer:
             f"{tag_of(detection)}/boxed", picture, lambda data: _boxed(data, detection)
         )
 
+    async def crop(self, picture: PictureRow, detection: DetectionRow) -> Rendered:
+        """Return the detected object with a little of what is around it, as JPEG."""
+        return await self._rendered(
+            f"{tag_of(detection)}/crop", picture, lambda data: _cropped(data, detection)
+        )
+
     async def _read(self, picture: PictureRow) -> bytes:
         if picture.redacted_at is not None:
             when = picture.redacted_at.isoformat(timespec="seconds")
@@ -137,6 +145,21 @@ def _thumbnail(data: bytes) -> bytes:
     scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_HEIGHT / height, 1.0)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return _jpeg(cv2.resize(_bgr(picture.rgb), size, interpolation=cv2.INTER_AREA))
+
+
+def _cropped(data: bytes, detection: DetectionRow) -> bytes:
+    box = Box(
+        label=detection.label,
+        score=detection.confidence,
+        x=detection.x,
+        y=detection.y,
+        width=detection.width,
+        height=detection.height,
+    )
+    (part,) = cut_out(data, "picture", [box])
+    if part is None:
+        raise PermanentError(f"the object is less than {LEAST_SIDE} pixels wide or high")
+    return part
 
 
 def _boxed(data: bytes, detection: DetectionRow) -> bytes:

@@ -12,7 +12,8 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMessage, WSMsgTyp
 
 from api.broadcast import Broadcaster, Channel
 from api.cursor import MAX_CURSOR_LENGTH, CursorError, Key, decode_cursor
-from api.messages import ErrorMessage, Hello, Pong, Resumed
+from api.messages import ErrorMessage, Hello, Pong, Resumed, Subscribed
+from api.subscriptions import BadPatternError, Subscriptions
 from domain.errors import TransientError
 from streams.envelope import Position
 
@@ -40,6 +41,7 @@ class Limits:
 class _FromClient(msgspec.Struct):
     type: str
     cursor: str | None = None
+    patterns: list[str] | None = None
 
 
 _decoder = msgspec.json.Decoder(_FromClient)
@@ -60,6 +62,11 @@ class Connection:
         self._room = asyncio.Event()
         """Set by the writer whenever at least half of the outbox is free."""
         self._feeder: asyncio.Task[None] | None = None
+        self._subscriptions = Subscriptions(channel.name)
+
+    def wants(self, topic: str) -> bool:
+        """Say whether the client has asked for messages of a topic; at first it gets all."""
+        return topic in self._subscriptions
 
     def offer(self, message: bytes) -> bool:
         """Take a message for sending; False when the client has not read what came before."""
@@ -195,9 +202,22 @@ class Connection:
                 await self._resume(cursor, hello=False)
             case _FromClient(type="resume"):
                 self._error("validation_error", "resume needs the cursor of the last message read")
+            case _FromClient(type="subscribe" | "unsubscribe"):
+                self._subscribe(wanted)
             case _:
-                known = "this server knows ping and resume"
+                known = "this server knows ping, resume, subscribe and unsubscribe"
                 self._error("unknown_message_type", f"{known}, not {wanted.type[:100]!r}")
+
+    def _subscribe(self, wanted: _FromClient) -> None:
+        change = (
+            self._subscriptions.add if wanted.type == "subscribe" else self._subscriptions.drop
+        )
+        try:
+            patterns = change(wanted.patterns)
+        except BadPatternError as error:
+            self._error("validation_error", f"{wanted.type}: {error}")
+        else:
+            self._say(Subscribed(patterns=patterns))
 
     def _error(self, code: str, message: str) -> None:
         self._say(ErrorMessage(code=code, message=message))

@@ -8,10 +8,13 @@ import sys
 NAMES = {
     "step": "agent step: read, handle, append, acknowledge; against FastStream and raw redis-py",
     "settle": "the fenced settlement of runs of 100 against plain pipelined XADD and XACK",
+    "decode": "a 1080p JPEG to a detector's 640 x 640 pixels, against Pillow",
+    "triton-client": "our Triton client against a bare tritonclient loop on a real server",
     "project": "from the log into the read models",
     "whatif": "`hsi replay` over recorded detections: a week of four cameras with --full",
     "rebuild": "the read models anew from the log, against a bare COPY of the same rows",
     "latency": "file closed → pushed to a WebSocket client, detector faked",
+    "api": "lists, searches and single events over a stock (a million with --full)",
     "footprint": "`hsi up` warm: seconds to ready, memory and idle processor time",
 }
 
@@ -27,7 +30,9 @@ def main() -> int:
         for name, what in NAMES.items():
             print(f"{name:10} {what}")
         return 0
-    figures = importlib.import_module(f"benchmarks.{arguments.name}").run(full=arguments.full)
+    figures = importlib.import_module(f"benchmarks.{arguments.name.replace('-', '_')}").run(
+        full=arguments.full
+    )
     for key, value in figures.items():
         print(f"{key:28} {value}")
     if arguments.json:

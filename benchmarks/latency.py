@@ -12,10 +12,7 @@ import io
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +24,7 @@ import numpy as np
 from aiohttp import web
 from PIL import Image
 
+from benchmarks.roles import free_port, hsi, roles
 from benchmarks.support import servers
 
 RATE = 20.0
@@ -64,7 +62,7 @@ async def _measure(folder: Path, environ: dict[str, str], count: int) -> list[fl
     for number in range(CAMERAS):
         (cameras / f"cam{number:02}").mkdir(parents=True)
     async with _fake_detector() as detector:
-        port = _free_port()
+        port = free_port()
         environ |= {
             "RTDETR_URL": detector,
             "API_PORT": str(port),
@@ -76,8 +74,8 @@ async def _measure(folder: Path, environ: dict[str, str], count: int) -> list[fl
             "BATCH_WINDOW_SECONDS": "1",
             "BATCH_IDLE_TIMEOUT_SECONDS": "1",
         }
-        subprocess.run(_hsi("migrate"), env=os.environ | environ, check=True)
-        async with _roles(folder, environ):
+        subprocess.run(hsi("migrate"), env=os.environ | environ, check=True)
+        async with roles(folder, environ, ROLES):
             return await _drop_and_listen(cameras, port, count)
 
 
@@ -155,51 +153,9 @@ async def _fake_detector() -> AsyncIterator[str]:
     app.add_routes([web.post("/detect", detect), web.get("/health", health)])
     runner = web.AppRunner(app)
     await runner.setup()
-    port = _free_port()
+    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def _roles(folder: Path, environ: dict[str, str]) -> AsyncIterator[None]:
-    children = []
-    try:
-        for name, arguments in ROLES.items():
-            ready = folder / f"{name}.ready"
-            children.append(
-                subprocess.Popen(
-                    _hsi(*arguments),
-                    env=os.environ | environ | {"HSI_READY_FILE": str(ready)},
-                    stderr=(folder / f"{name}.err").open("w"),
-                )
-            )
-        for name in ROLES:
-            await _wait_for(folder / f"{name}.ready", folder / f"{name}.err")
-        yield
-    finally:
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-        for child in children:
-            await asyncio.to_thread(child.wait, 20)
-
-
-async def _wait_for(ready: Path, errors: Path) -> None:
-    for _ in range(300):
-        if ready.exists():
-            return
-        await asyncio.sleep(0.1)
-    raise TimeoutError(f"{ready.name}: {errors.read_text()[-2000:]}")
-
-
-def _hsi(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "hsi", *arguments]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,6 +1,6 @@
-"""The capture time out of a picture's EXIF block; a broken block is the same as none.
+"""Capture time and orientation out of a picture's EXIF block; a broken block is the same as none.
 
-Only four text tags are read, each bounded, so that no block costs more than a few look-ups.
+Only four text tags and a number are read, each bounded: no block costs more than a few look-ups.
 """
 
 import re
@@ -15,7 +15,11 @@ _OFFSET_TIME: Final = 0x9010
 _OFFSET_TIME_ORIGINAL: Final = 0x9011
 _SUBSECONDS_ORIGINAL: Final = 0x9291
 
+_ORIENTATION: Final = 0x0112
+_TURNED: Final = range(5, 9)
+
 _ASCII: Final = 2
+_SHORT: Final = 3
 _MOST_ENTRIES: Final = 512
 _MOST_TEXT: Final = 64
 _OFFSET: Final = re.compile(r"([+-])(\d\d):(\d\d)", re.ASCII)
@@ -44,6 +48,19 @@ def exif_time(block: bytes) -> ExifTime | None:
         local = local.replace(microsecond=int(fraction[:6].ljust(6, "0")))
     offset = texts.get(_OFFSET_TIME_ORIGINAL) or texts.get(_OFFSET_TIME) or ""
     return ExifTime(local, _zone(offset))
+
+
+def exif_turns(block: bytes) -> bool:
+    """Say whether a viewer turns the picture by a quarter, so that its sides exchange."""
+    tiff = block.removeprefix(b"Exif\0\0")
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[tiff[:4]]
+        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+        kind, value, count = _entries(tiff, order, first)[_ORIENTATION]
+        (turn,) = struct.unpack_from(f"{order}H", value)
+    except (struct.error, KeyError):
+        return False
+    return kind == _SHORT and count == 1 and turn in _TURNED
 
 
 def _texts(tiff: bytes) -> dict[int, str]:

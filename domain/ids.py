@@ -59,6 +59,11 @@ def event_id(batch: str) -> str:
     return _digest("evt", batch)
 
 
+def sighting_id(event: str, detection: str) -> str:
+    """Return the id of one object of an event as it may be recognised again."""
+    return _digest("sight", event, detection)
+
+
 def follow_up_id(cause: str, tag: str, index: int = 0) -> str:
     """Return the envelope id of the `index`-th event of type `tag` that `cause` led to."""
     return _digest("e", cause, tag, str(index))

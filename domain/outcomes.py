@@ -10,6 +10,8 @@ class Done:
     """Handled: append `events` to the next streams and acknowledge, in one atomic call."""
 
     events: tuple[Event, ...] = ()
+    passed_by: bool = False
+    """True when the stage's service was not asked: it proves nothing about the service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,15 @@ class ModelOpinion(Protocol):
     @property
     def seconds(self) -> float: ...
 
+    @property
+    def tokens_cached(self) -> int | None: ...
+
+    @property
+    def context_window(self) -> int | None: ...
+
+    @property
+    def left_out(self) -> tuple[str, ...]: ...
+
 
 def level_of(score: int, bands: Bands) -> Level:
     """Return the level of a score; nothing else ever decides a level."""
@@ -145,6 +154,12 @@ def refine(assessed: RiskAssessed, opinion: ModelOpinion, bands: Bands) -> Asses
         tokens_in=opinion.tokens_in,
         tokens_out=opinion.tokens_out,
         seconds=opinion.seconds,
+        tokens_cached=opinion.tokens_cached,
+        context_window=opinion.context_window,
+        left_out=opinion.left_out,
+        started_at=assessed.started_at,
+        is_fast_path=assessed.is_fast_path,
+        picture_ids=assessed.picture_ids[:1],
     )
 
 

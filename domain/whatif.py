@@ -142,6 +142,10 @@ class CameraReplay:
         self._view_at = view_at
         self._knobs = knobs
 
+    def turn(self, knobs: Knobs, since: datetime) -> list[Found]:
+        """Let other settings count from a moment on; returns what fell due under the old ones."""
+        return self._turn(knobs, since)
+
     def sees(self, detected: ObjectsDetected, recorded_at: datetime, knobs: Knobs) -> list[Found]:
         """Return the events that are complete once this picture has come."""
         found = self._turn(knobs, recorded_at)

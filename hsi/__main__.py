@@ -30,6 +30,8 @@ COMMANDS = {
     "migrate": Command("hsi.roles", "migrate", "Bring the database to this version's schema."),
     "config": Command("hsi.config", "config", "Show every setting and where it came from."),
     "models": Command("hsi.models", "app", "Fetch, check and list model files."),
+    "serve": Command("hsi.serve", "app", "Serve a model of this machine to other programs."),
+    "evaluate": Command("hsi.evaluate", "app", "Try the detector on labelled pictures."),
     "why": Command("hsi.why", "why", "Tell what became of a file, or where an event came from."),
     "as-of": Command("hsi.as_of", "as_of", "Show what was in force at a past moment."),
     "projections": Command(
@@ -37,6 +39,9 @@ COMMANDS = {
     ),
     "ledger": Command("hsi.ledger", "ledger", "Show how many files are in which state."),
     "dlq": Command("hsi.dlq", "app", "Look at what was parked; redrive or discard it."),
+    "keys": Command("hsi.keys", "app", "Make, list and revoke keys for the API."),
+    "enrich": Command("hsi.enrich", "app", "Add what optional services say to earlier events."),
+    "trial": Command("hsi.trial", "app", "Try a candidate detector beside the one in service."),
     "archive": Command("hsi.archive", "app", "Copy the log into files, and check these."),
     "demo": Command("hsi.demo", "demo", "Play real pictures into a camera folder."),
     "replay": Command("hsi.replay", "replay", "Show what other settings would have made of it."),

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from domain.enrichment import GROUP_OF
 from hsi.projections import with_servers
 from projections.database import Pool
 from projections.retention_queries import RetentionQueries
@@ -45,6 +46,8 @@ def run(as_json: AsJson = False, env_file: EnvFile = None) -> None:
     options = UpkeepOptions(read_models(), settings.archive_folder, settings.stream_keep_hours)
 
     async def work(log: EventLog, pool: Pool) -> Upkept:
+        await log.use_groups([GROUP_OF[service] for service in settings.enrichment_urls])
+        await log.use_groups(settings.trial_groups)
         return await Upkeep(log, RetentionQueries(pool), options).run(datetime.now(UTC))
 
     done = with_servers(settings, work)

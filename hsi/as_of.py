@@ -57,7 +57,7 @@ def as_of(
         case What.CAMERAS:
             console.print(_cameras(msgspec.convert(state, CamerasAsOf)))
         case What.SETTINGS:
-            console.print(_settings(msgspec.convert(state, SettingsAsOf)))
+            console.print(_settings(msgspec.convert(state, SettingsAsOf), zone))
         case What.RULES:
             console.print(_rules(msgspec.convert(state, RulesAsOf)))
 
@@ -84,12 +84,14 @@ def _cameras(state: CamerasAsOf) -> Table | Text:
     return table
 
 
-def _settings(state: SettingsAsOf) -> Table | Text:
+def _settings(state: SettingsAsOf, zone: ZoneInfo) -> Table | Text:
     if state.settings is None:
         return Text("No settings had been recorded yet.")
     table = _table("setting", "value")
+    since = state.settings.applied_at.astimezone(zone)
+    table.add_row(Text("(in force since)"), Text(f"{since:%Y-%m-%d %H:%M:%S}"))
     for name, value in msgspec.to_builtins(state.settings).items():
-        if name != "camera_id":
+        if name not in ("camera_id", "applied_at"):
             shown = ", ".join(value) if isinstance(value, list | tuple) else str(value)
             table.add_row(Text(name.upper()), Text(visible(shown)))
     for service in state.services:

@@ -1,5 +1,6 @@
 """`hsi config`: the effective settings, where each came from, and the template of `.env`."""
 
+import dataclasses
 import json
 import textwrap
 from collections.abc import Iterator
@@ -7,15 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hsi.setting_text import plain, shown
 from runtime.layers import DEFAULT_RUNTIME_ENV_FILE, RUNTIME_ENV_VARIABLE
-from runtime.masking import MASK, mask_urls
 from runtime.settings import Settings, load_settings
 from runtime.settings_report import allowed
+
+__all__ = ["config", "env_example", "shown"]
 
 _HEADER = f"""\
 # Settings of Home Security Intelligence. Copy this file to .env and change what you need.
@@ -24,6 +26,7 @@ _HEADER = f"""\
 #
 # Order, the last wins: defaults, .env, data/runtime.env (or the file that
 # {RUNTIME_ENV_VARIABLE} names), the environment. An empty value counts as not given.
+# Secrets may stand in files that NAME_FILE names, or in /run/secrets: docs/configuration.md.
 
 #{RUNTIME_ENV_VARIABLE}={DEFAULT_RUNTIME_ENV_FILE}
 """
@@ -34,18 +37,34 @@ def config(
     example: Annotated[
         bool, typer.Option("--example", help="Print the template of .env instead.")
     ] = False,
+    docs: Annotated[
+        Path | None,
+        typer.Option("--docs", help="Make the tables in this page anew (docs/configuration.md)."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask every service that is named; 1: one fails.")
+    ] = False,
     env_file: Annotated[
         Path | None, typer.Option("--env-file", help="Read this file instead of .env.")
     ] = None,
 ) -> None:
     """Show every setting, its effective value and the layer it came from; secrets are masked.
 
-    Examples: `hsi config` · `hsi config --json` · `hsi config --example > .env.example`
+    With --check: whether Redis, PostgreSQL, the detector, the language model and the optional
+    services answer. Exit codes: 0 fine, 1 a service does not answer, 2 a setting cannot be used.
+
+    Examples: `hsi config` · `hsi config --check` · `hsi config --example > .env.example`
     """
     if example:
         print(env_example(), end="")
         return
+    if docs is not None:
+        _make_tables(docs)
+        return
     settings = load_settings(env_file)
+    if check:
+        _check(settings, as_json=as_json)
+        return
     if as_json:
         print(json.dumps(_as_json(settings), indent=2, ensure_ascii=False))
         return
@@ -55,9 +74,40 @@ def config(
         console.print(Text(f"! {warning}", style="yellow"))
 
 
+def _make_tables(page: Path) -> None:
+    from hsi.config_docs import with_tables
+
+    page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _check(settings: Settings, *, as_json: bool) -> None:
+    # Imported here: showing settings needs no driver.
+    from hsi.config_check import check
+
+    probes = check(settings)
+    if as_json:
+        rows = [dataclasses.asdict(probe) for probe in probes]
+        print(json.dumps({"probes": rows}, indent=2, ensure_ascii=False))
+    else:
+        table = Table("service", "setting", "address", "", "what it says", box=None)
+        for probe in probes:
+            style = {"answers": "green", "fails": "bold red"}.get(probe.status, "dim")
+            took = f" ({probe.milliseconds:g} ms)" if probe.milliseconds is not None else ""
+            table.add_row(
+                probe.service,
+                probe.setting,
+                Text(probe.address),
+                Text(probe.status, style),
+                Text(probe.message + took),
+            )
+        Console(highlight=False).print(table)
+    if any(probe.status == "fails" for probe in probes):
+        raise typer.Exit(1)
+
+
 def _as_json(settings: Settings) -> dict[str, Any]:
     rows = {
-        name.upper(): {"value": _plain(value), "source": settings.sources[name]}
+        name.upper(): {"value": plain(value), "source": settings.sources[name]}
         for name, value in settings
     }
     return {"settings": rows, "warnings": list(settings.warnings)}
@@ -70,24 +120,6 @@ def _table(settings: Settings) -> Table:
         style = "dim" if source == "default" else "bold"
         table.add_row(Text(name.upper(), style), Text(shown(value), style), Text(source, style))
     return table
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - a JSON value
-    if isinstance(value, SecretStr):
-        return MASK
-    if isinstance(value, tuple):
-        return [mask_urls(item) for item in value]
-    if isinstance(value, bool | int | float | None):
-        return value
-    return mask_urls(str(value))
-
-
-def shown(value: object) -> str:
-    """Return a setting's value as one writes it in `.env`; secrets are masked."""
-    plain = _plain(value)
-    if isinstance(plain, str):
-        return plain
-    return "" if plain is None else json.dumps(plain, ensure_ascii=False)
 
 
 def env_example() -> str:

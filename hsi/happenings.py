@@ -7,6 +7,7 @@ from typing import Final
 
 from domain import events
 from domain.events import Box, Level
+from domain.names import counted
 from streams.envelope import Envelope
 
 FOLLOWED: Final = ("files", "detections", "batches", "assessments", "cameras", "system", "parked")
@@ -65,11 +66,13 @@ def _model(event: events.Event) -> Told | None:
     match event:
         case events.ObjectsDetected():
             return "objects", boxes(event), None, False
+        case events.PictureFiltered():
+            return "filtered", "not looked at: the camera is disabled", None, False
         case events.BatchEscalated():
             text = f"fast path: {event.trigger.label} {event.trigger.score:.2f}"
             return "batch", text, None, False
         case events.BatchClosed():
-            text = f"closed with {len(event.members)} pictures ({event.reason})"
+            text = f"closed with {counted('picture', len(event.members))} ({event.reason})"
             return "batch", text, None, False
         case _:
             return None
@@ -102,14 +105,14 @@ def _service(event: events.Event) -> Told | None:
 
 def boxes(event: events.ObjectsDetected) -> str:
     """Return the objects that count, like `2 person 0.93, car 0.71`."""
-    counted = [box for box in event.boxes if box.score >= event.threshold]
-    if not counted:
+    sure = [box for box in event.boxes if box.score >= event.threshold]
+    if not sure:
         return "nothing"
     best: dict[str, Box] = {}
-    for box in counted:
+    for box in sure:
         if box.label not in best or box.score > best[box.label].score:
             best[box.label] = box
-    numbers = Counter(box.label for box in counted)
+    numbers = Counter(box.label for box in sure)
     return ", ".join(
         f"{numbers[label]} {label} {box.score:.2f}"
         if numbers[label] > 1

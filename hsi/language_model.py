@@ -62,23 +62,32 @@ def choose(settings: Settings) -> EmbeddedModel | None:
     return EmbeddedModel(artefact, path, port, secrets.token_urlsafe(24))
 
 
-def role(model: EmbeddedModel, places: Places, env: Mapping[str, str]) -> Role:
-    """Return the llama.cpp process; its key goes through a file, not the command line."""
-    key_file = places.state / "llm.key"
+def command_line(model: EmbeddedModel, key_file: Path) -> tuple[str, ...]:
+    """Return how the server is started: two questions side by side, the prompt read ahead."""
+    threads = min(8, max(2, (os.cpu_count() or 2) // 2))
+    return (
+        *(sys.executable, "-P", "-m", "inference.llama_child"),
+        *("--model", str(model.path), "--port", str(model.port)),
+        *("--api-key-file", str(key_file)),
+        *("--parallel", "2", "--context", "8192", "--threads", str(threads)),
+        "--warm-up",
+    )
+
+
+def write_key(model: EmbeddedModel, key_file: Path) -> None:
+    """Put the key where only this account can read it, not on the command line."""
     key_file.unlink(missing_ok=True)
     key_file.touch(0o600)
     key_file.write_text(model.key + "\n")
-    threads = min(8, max(2, (os.cpu_count() or 2) // 2))
-    arguments = ("--model", str(model.path), "--port", str(model.port))
-    limits = ("--parallel", "2", "--context", "8192", "--threads", str(threads))
+
+
+def role(model: EmbeddedModel, places: Places, env: Mapping[str, str]) -> Role:
+    """Return the llama.cpp process."""
+    key_file = places.state / "llm.key"
+    write_key(model, key_file)
     return Role(
         name="llm",
-        argv=(
-            *(sys.executable, "-P", "-m", "inference.llama_child"),
-            *arguments,
-            *("--api-key-file", str(key_file)),
-            *limits,
-        ),
+        argv=command_line(model, key_file),
         env=env,
         log=places.logs / "llm.log",
         contains=("llm",),

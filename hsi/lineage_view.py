@@ -21,11 +21,14 @@ from api.lineage_schemas import (
     PictureFact,
     PicturePath,
 )
+from domain.names import counted
 from hsi.happenings import visible
 from hsi.screen import LEVEL_STYLES
 
 _STATE_STYLES: Final = {"assessed": "green", "parked": "red", "pending": "yellow"}
 _SHOWN_BOXES: Final = 10
+_WIDE: Final = 120
+"""Columns from which on positions in the log have room; `--json` always has them."""
 
 
 def show_file(
@@ -59,11 +62,12 @@ def show_event(console: Console, lineage: EventLineage, zone: ZoneInfo) -> None:
         console.print()
         console.print(_text(f"Batch {batch.batch_id}, {ended}: {span}", "bold"))
         for escalation in batch.escalations:
-            what = f"{escalation.label} {escalation.score:.2f}, {escalation.members} pictures then"
+            what = f"{escalation.label} {escalation.score:.2f}"
+            what += f", {counted('picture', escalation.members)} by then"
             at = _time(escalation.entry.recorded_at, zone)
             console.print(_text(f"  fast path at {at} by {what}"))
     if lineage.pictures:
-        console.print(_pictures_table(lineage, zone))
+        console.print(_pictures_table(lineage, zone, wide=console.width >= _WIDE))
     for parked in lineage.parked:
         tries = f"{parked.group}, {parked.attempts} attempts"
         console.print(_text(f"Moved aside ({tries}): {parked.cause}: {parked.error}", "red"))
@@ -90,8 +94,12 @@ def _show_assessment(
     if assessment.in_force:
         table = _table("points", "sign", "value", "why")
         for sign in assessment.signals:
-            table.add_row(*map(_text, (f"{sign.points:+d}", sign.name, sign.value, sign.why)))
+            if sign.points:
+                table.add_row(*map(_text, (f"{sign.points:+d}", sign.name, sign.value, sign.why)))
         console.print(Padding(table, (0, 0, 0, 2)))
+        idle = [f"{sign.name} ({sign.value})" for sign in assessment.signals if not sign.points]
+        if idle:
+            console.print(_text(f"  no points for: {', '.join(idle)}", "dim"))
     if (word := assessment.refinement) is not None:
         said = f"Model {word.model}: {word.score} (it answered {word.model_score})"
         prompt = f"prompt {word.prompt_version} {word.prompt_sha256[:12]}"
@@ -101,28 +109,37 @@ def _show_assessment(
     console.print(_text(f"  in the log: {_place(assessment.entry)}", "dim"))
 
 
-def _pictures_table(lineage: EventLineage, zone: ZoneInfo) -> Table:
+def _pictures_table(lineage: EventLineage, zone: ZoneInfo, *, wide: bool) -> Table:
+    """Return the pictures; the batch above them has their day."""
     paths = {file.file_id: file.path for file in lineage.files}
-    table = _table("taken", "file", "counted", "below", "model", "in the log")
+    table = _table("taken", "file", "counted", "too faint", "model", *_in_log(wide=wide))
     for picture in lineage.pictures:
-        table.add_row(
-            _text(_time(picture.captured_at, zone)),
+        cells = [
+            Text(f"{picture.captured_at.astimezone(zone):%H:%M:%S}"),
             _text(paths.get(picture.file_id, picture.file_id)),
             *_detection_cells(picture),
-            _text(_place(picture.received) if picture.received else "–", "dim"),
-        )
+        ]
+        if wide:
+            cells.append(_text(_place(picture.received) if picture.received else "–", "dim"))
+        table.add_row(*cells)
     return table
+
+
+def _in_log(*, wide: bool) -> tuple[str, ...]:
+    """Return the column of positions, where it does not squeeze the others."""
+    return ("in the log",) if wide else ()
 
 
 def _detection_cells(picture: PictureFact) -> tuple[Text, Text, Text]:
     found = picture.detection
     if found is None:
         return Text("–"), Text("–"), Text("–")
-    counted = [box for box in found.boxes if box.counts]
-    below = len(found.boxes) - len(counted)
-    labels = ", ".join(f"{box.label} {box.score:.2f}" for box in counted)
+    sure = [box for box in found.boxes if box.counts]
+    below = len(found.boxes) - len(sure)
+    labels = ", ".join(f"{box.label} {box.score:.2f}" for box in sure)
     ran = f"{found.model} {found.model_version}, {found.inference_ms:.0f} ms"
-    return _text(labels), Text(f"{below} < {found.threshold:.2f}"), _text(ran)
+    faint = f"{below} below {found.threshold:.2f}" if below else "none"
+    return _text(labels), Text(faint), _text(ran)
 
 
 def _file_table(file: FileFact, zone: ZoneInfo) -> Table:
@@ -151,10 +168,13 @@ def _show_picture(
     if several:
         head = f"Picture {picture.frame} ({_time(picture.captured_at, zone)}): "
         console.print(_text(head + _ending_words(picture.ending), "bold"))
-    table = _table("at", "step", "what happened", "in the log")
+    wide = console.width >= _WIDE
+    table = _table("at", "step", "what happened", *_in_log(wide=wide))
     for step in picture.steps:
-        place = _text(_place(step.entry), "dim")
-        table.add_row(_text(_time(step.at, zone)), _text(step.step), _text(step.text), place)
+        cells = [_text(_time(step.at, zone)), _text(step.step), _text(step.text)]
+        if wide:
+            cells.append(_text(_place(step.entry), "dim"))
+        table.add_row(*cells)
     console.print(table)
     if picture.detection is not None and picture.ending.state != "assessed":
         _show_boxes(console, picture.detection)

@@ -12,7 +12,9 @@ import psutil
 
 from domain.errors import HsiError
 from runtime.layers import read_layers
+from runtime.secret_files import SECRETS_VARIABLE, file_names
 from runtime.settings import NAMES, PROJECT_ROOT, Settings
+from runtime.tls import TlsPlan, tls_plan
 
 PIPELINE: Final = ("watch", "detect", "batch", "assess", "refine", "monitor")
 """Roles that share one process: from a file in a camera's folder to an assessed event."""
@@ -39,6 +41,8 @@ class Places:
     port: int
     state: Path
     cameras: Path
+    tls: TlsPlan | None = None
+    """How the API speaks TLS; None: it does not."""
 
     @classmethod
     def of(cls, settings: Settings, wishes: Wishes) -> "Places":
@@ -50,6 +54,7 @@ class Places:
             port=_free_port(settings.api_host, port),
             state=state,
             cameras=_cameras(settings, wishes, state),
+            tls=tls_plan(settings),
         )
 
     @property
@@ -63,7 +68,8 @@ class Places:
     def base_url(self) -> str:
         """Return what to open in a browser here."""
         host = f"[{self.near}]" if ":" in self.near else self.near
-        return f"http://{host}:{self.port}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{host}:{self.port}"
 
     @property
     def logs(self) -> Path:
@@ -102,8 +108,12 @@ def environment(places: Places, wishes: Wishes, added: Mapping[str, str]) -> dic
     """Return the environment of all children: settings as read now, the places, what was added."""
     layers = read_layers(NAMES, wishes.env_file, os.environ)
     search = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {name: value for name, value in os.environ.items() if name not in file_names(NAMES)}
     return {
-        **os.environ,
+        **own,
+        # What stood in files is handed on by value: a child that read them again would take the
+        # password of another server for the embedded one's.
+        SECRETS_VARIABLE: os.devnull,
         **{name: found.value for name, found in layers.values.items()},
         "PYTHONPATH": os.pathsep.join(search),
         "API_PORT": str(places.port),
@@ -113,9 +123,12 @@ def environment(places: Places, wishes: Wishes, added: Mapping[str, str]) -> dic
     }
 
 
-def pipeline(places: Places, env: Mapping[str, str]) -> Role:
-    """Return the process from file to assessment."""
-    return _agents("pipeline", PIPELINE, places, env, stop_seconds=15.0)
+def pipeline(
+    places: Places, env: Mapping[str, str], *, enriching: bool = False, trying: bool = False
+) -> Role:
+    """Return the process from file to assessment, and to what optional services add to it."""
+    roles = (*PIPELINE, *(("enrich",) if enriching else ()), *(("trial",) if trying else ()))
+    return _agents("pipeline", roles, places, env, stop_seconds=15.0)
 
 
 def project(places: Places, env: Mapping[str, str]) -> Role:
@@ -145,6 +158,8 @@ def _agents(
 
 def api(places: Places, env: Mapping[str, str]) -> Role:
     """Return the process that serves REST and WebSockets."""
+    # Who lets in nobody without a certificate does not let us in either: its ready file must do.
+    asked = places.tls is None or places.tls.authority is None
     return Role(
         name="api",
         argv=hsi_argv("api"),
@@ -152,7 +167,7 @@ def api(places: Places, env: Mapping[str, str]) -> Role:
         log=places.logs / "api.log",
         contains=("api",),
         ready_file=places.ready / "api.json",
-        health_url=f"{places.base_url}/api/system/health",
+        health_url=f"{places.base_url}/api/system/health" if asked else None,
     )
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -32,6 +33,9 @@ from streams.log import EventLog
 app = typer.Typer(add_completion=False)
 
 T = TypeVar("T")
+
+NICENESS: Final = 5
+"""A rebuild gives way to the roles that live on the same machine."""
 
 Name = Annotated[str, typer.Argument(help="Name of a projection, see `hsi projections status`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -88,6 +92,7 @@ def rebuild(
     models = _named(name)
     settings = load_settings(env_file)
     console = Console(stderr=True, highlight=False)
+    os.nice(NICENESS)
 
     async def make(log: EventLog, pool: Pool) -> list[Rebuilt]:
         past = History(log, settings.archive_folder)

@@ -13,6 +13,7 @@ import typer
 
 from domain.errors import HsiError
 from runtime.settings import load_settings
+from runtime.tls import client_context, tls_plan
 
 WAIT_SECONDS: Final = 60.0
 
@@ -38,7 +39,12 @@ class Remote:
     """One running API."""
 
     def __init__(self, url: str | None) -> None:
-        self.url = (url or f"http://127.0.0.1:{load_settings().api_port}").rstrip("/")
+        settings = load_settings()
+        plan = tls_plan(settings)
+        scheme = "http" if plan is None else "https"
+        self.url = (url or f"{scheme}://127.0.0.1:{settings.api_port}").rstrip("/")
+        self._key = settings.own_key
+        self._tls = client_context(plan) if self.url.startswith("https") else None
         if not self.url.startswith(("http://", "https://")):
             raise HsiError(f"--url {self.url!r} must begin with http:// or https://")
 
@@ -53,12 +59,18 @@ class Remote:
         }
         address = f"{self.url}{quote(path)}" + (f"?{urlencode(given)}" if given else "")
         data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        if self._key is not None:
+            headers["X-API-Key"] = self._key
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-            address, data=data, method=method, headers={"Content-Type": "application/json"}
+            address, data=data, method=method, headers=headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:  # noqa: S310
-                return json.load(answer)
+            with urllib.request.urlopen(  # noqa: S310
+                request, timeout=WAIT_SECONDS, context=self._tls
+            ) as answer:
+                said = answer.read()
+                return json.loads(said) if said else None
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
         except (OSError, ValueError) as error:

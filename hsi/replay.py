@@ -20,7 +20,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from hsi.whatif.folder import Asked, RunFolder
 from hsi.whatif.make import Order, log_url, make, pictures_of
 from hsi.whatif.page import write_page
-from hsi.whatif.result import Result
+from hsi.whatif.result import Changes, Result
 from hsi.whatif.table import show
 from hsi.whatif.wishes import changed_settings, masked, parse_sets
 from runtime.settings import load_settings
@@ -97,16 +97,23 @@ def replay(  # noqa: PLR0913 - the options of a command
         except KeyboardInterrupt:
             notices.print(f"cancelled; the same command with --name {name} goes on from here")
             raise typer.Exit(CANCELLED) from None
-    zone = ZoneInfo(settings.camera_timezone)
-    if report is not None:
-        write_page(report, result, zone, pictures_of(settings))
-        notices.print(f"the report is in {report}")
-    if as_json:
-        sys.stdout.write(
-            msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n"
-        )
-    else:
-        show(result, zone, Console(highlight=False))
+        changes, zone = Changes(folder), ZoneInfo(settings.camera_timezone)
+        if report is not None:
+            write_page(report, result, changes, zone, pictures_of(settings))
+            notices.print(f"the report is in {report}")
+        if as_json:
+            sys.stdout.writelines(_as_json(result, changes))
+        else:
+            show(result, changes, zone, Console(highlight=False))
+
+
+def _as_json(result: Result, changes: Changes) -> Iterator[str]:
+    """Give one JSON object, one change a line: there may be more of them than fit in memory."""
+    head = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    yield head.removesuffix("\n}") + ',\n  "changes": ['
+    for number, line in enumerate(changes.lines()):
+        yield ("," if number else "") + "\n    " + line.decode()
+    yield "\n  ]\n}\n"
 
 
 def _run(order: Order, folder: RunFolder, notices: Console) -> Result:

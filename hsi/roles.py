@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from domain.errors import HsiError
-from runtime.logs import configure_logs
+from runtime.logs import configure_logs, ship_logs
 from runtime.settings import Settings, load_settings
 
 EnvFile = Annotated[
@@ -19,7 +19,7 @@ def agents(
     roles: Annotated[
         list[str],
         typer.Argument(
-            help="watch, detect, batch, assess, refine, monitor, project, retention",
+            help="watch, detect, batch, assess, refine, enrich, monitor, project, retention",
             metavar="ROLE",
         ),
     ],
@@ -34,23 +34,33 @@ def agents(
     """
     settings = load_settings(env_file)
     _require(settings, "agents", database=bool({"project", "retention"} & set(roles)))
-    configure_logs(settings, "+".join(roles))
+    _start_logs(settings, "+".join(roles))
     # Imported here: what is missing is said at once, and only what runs is loaded.
     from agents.app import run_roles
 
     asyncio.run(run_roles(settings, roles))
 
 
-def api(env_file: EnvFile = None) -> None:
+def api(
+    env_file: EnvFile = None,
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="Print the OpenAPI document and end.")
+    ] = False,
+) -> None:
     """Run the REST and WebSocket API in this process until Ctrl-C.
 
     Needs REDIS_URL and DATABASE_URL; `hsi up` runs it with embedded servers instead.
 
-    Examples: `hsi api` · `API_PORT=8080 hsi api`
+    Examples: `hsi api` · `API_PORT=8080 hsi api` · `hsi api --openapi > openapi.json`
     """
     settings = load_settings(env_file)
+    if openapi:
+        from api.app import openapi_document
+
+        print(openapi_document(settings.app_name, settings.app_version).decode())
+        return
     _require(settings, "api", database=True)
-    configure_logs(settings, "api")
+    _start_logs(settings, "api")
     from api.serve import run_api
 
     asyncio.run(run_api(settings))
@@ -83,6 +93,15 @@ def version(env_file: EnvFile = None) -> None:
     """
     settings = load_settings(env_file)
     print(f"{settings.app_name} {settings.app_version}")
+
+
+def _start_logs(settings: Settings, role: str) -> None:
+    configure_logs(settings, role)
+    if settings.log_db_enabled and settings.database_dsn is not None:
+        # Imported here: a process without the database does not load its driver.
+        from projections.log_table import LogWriter
+
+        ship_logs(settings, role, LogWriter(settings.database_dsn))
 
 
 def _require(settings: Settings, command: str, *, database: bool) -> None:

@@ -19,6 +19,12 @@ class DetectorOptions:
     allow_fallback: bool = True
     """Whether the embedded detector may run the weaker offline model."""
     triton_model: str = "rtdetrv2"
+    max_batch: int = 16
+    """Pictures that one request to Triton may carry; the model's own limit may be lower."""
+    ca_path: Path | None = None
+    """PEM file of the authority behind an encrypted detector; None takes the system's."""
+    repair: bool = True
+    """Whether a Triton model whose process died may be loaded anew."""
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
     health_timeout: float = 5.0
@@ -37,14 +43,19 @@ def open_detector(url: str | None, options: DetectorOptions) -> Detector:
             options.models_dir, threads=options.threads, allow_fallback=options.allow_fallback
         )
     if scheme in ("grpc", "grpcs"):
-        from inference.triton import TritonDetector
+        from inference.triton import TritonDetector, TritonOptions
 
         return TritonDetector(
             url,
-            model=options.triton_model,
-            connect_timeout=options.connect_timeout,
-            read_timeout=options.read_timeout,
-            health_timeout=options.health_timeout,
+            TritonOptions(
+                model=options.triton_model,
+                max_batch=options.max_batch,
+                connect_timeout=options.connect_timeout,
+                read_timeout=options.read_timeout,
+                health_timeout=options.health_timeout,
+                ca_path=options.ca_path,
+                repair=options.repair,
+            ),
         )
     if scheme in ("http", "https"):
         from inference.http_detector import HttpDetector
@@ -54,6 +65,7 @@ def open_detector(url: str | None, options: DetectorOptions) -> Detector:
             connect_timeout=options.connect_timeout,
             read_timeout=options.read_timeout,
             health_timeout=options.health_timeout,
+            ca_path=options.ca_path,
         )
     raise PermanentError(
         f"RTDETR_URL={url} names no detector: write grpc://host:8001 (Triton), "

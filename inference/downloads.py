@@ -169,9 +169,19 @@ class Fetcher:
             async with aiohttp.ClientSession(timeout=self._timeout, trust_env=True) as session:
                 await self._download(session, url, part, artefact.size, report)
         except (aiohttp.ClientError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-            raise TransientError(f"{self._hub_url} is not reachable: {reason}") from error
+            raise TransientError(self._trouble(error, _bytes_in(part))) from error
         return part
+
+    def _trouble(self, error: Exception, kept: int) -> str:
+        """Say what went wrong on the way: not there at all, lost its way, or broke off."""
+        reason = str(error) or type(error).__name__
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return f"{self._hub_url} is not reachable: {reason}"
+        if isinstance(error, aiohttp.TooManyRedirects):
+            return f"{self._hub_url} redirects in a circle"
+        if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+            return f"{self._hub_url} redirects to {reason}, which is no web address"
+        return f"{self._hub_url} broke off: {reason}; the next fetch goes on behind byte {kept}"
 
     @staticmethod
     async def _download(
@@ -190,6 +200,7 @@ class Fetcher:
             if response.status not in (200, 206):
                 raise TransientError(f"{url} answered {response.status} {response.reason}")
             resumed = response.status == 206
+            _check_range(response, url, done)
             done = done if resumed else 0
             with part.open("ab" if resumed else "wb") as file:
                 async for chunk in response.content.iter_chunked(CHUNK):
@@ -217,6 +228,13 @@ async def _lock(path: Path) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_range(response: aiohttp.ClientResponse, url: str, done: int) -> None:
+    """Refuse a part that begins elsewhere than asked: put behind what is there, it is no model."""
+    told = response.headers.get("Content-Range", "")
+    if response.status == 206 and told and not told.startswith(f"bytes {done}-"):
+        raise TransientError(f"{url} sends {told!r}, though asked for the bytes from {done} on")
 
 
 def _bytes_in(path: Path) -> int:

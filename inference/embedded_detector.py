@@ -25,11 +25,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from domain.errors import PermanentError, ServiceUnavailableError
+from domain.errors import ServiceUnavailableError
 from domain.events import Box
 from inference import boxes
-from inference.images import letterbox, stretch
-from inference.ports import BOX_FLOOR, Detected, ModelIdentity, Picture
+from inference.images import letterbox, square
+from inference.ports import BOX_FLOOR, Detected, ModelIdentity, ModelRefusedError, Picture
 
 RTDETR_FILE = Path("rtdetrv2") / "model.onnx"
 SSDLITE_FILE = Path("ssdlite") / "model.onnx"
@@ -102,7 +102,7 @@ class EmbeddedDetector:
         try:
             found = model.run(picture)
         except _ORT_ERRORS as error:
-            raise PermanentError(f"the model failed on {picture.name}: {error}") from error
+            raise ModelRefusedError(f"the model failed on {picture.name}: {error}") from error
         return Detected(found, model.identity, round((time.perf_counter() - began) * 1000, 2))
 
     def _loaded(self) -> _Model:
@@ -145,7 +145,7 @@ class _RtDetr:
         self.identity = _identity(session, path, "rtdetrv2", fallback=False)
 
     def run(self, picture: Picture) -> tuple[Box, ...]:
-        image = np.ascontiguousarray(stretch(picture.rgb, RTDETR_SIDE).transpose(2, 0, 1))
+        image = np.ascontiguousarray(square(picture, RTDETR_SIDE).transpose(2, 0, 1))
         feeds: dict[str, NDArray[Any]] = {self._images: image[np.newaxis]}
         if self._inputs[self._images].type == "tensor(float)":
             feeds[self._images] = feeds[self._images].astype(np.float32) / np.float32(255)
@@ -173,8 +173,8 @@ class _SsdLite:
         self.identity = _identity(session, path, "ssdlite-mobilenetv2", fallback=True)
 
     def run(self, picture: Picture) -> tuple[Box, ...]:
-        square = letterbox(picture.rgb, SSDLITE_SIDE)
-        feeds = {"images": square[np.newaxis]}
+        boxed = letterbox(picture.rgb, SSDLITE_SIDE)
+        feeds = {"images": boxed[np.newaxis]}
         (corners,), (scores,) = self._session.run(["boxes", "scores"], feeds)
         labels, best = scores.argmax(axis=1), scores.max(axis=1)
         rows = np.flatnonzero(best > BOX_FLOOR)

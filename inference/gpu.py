@@ -66,15 +66,17 @@ class NvmlProbe:
             return ()
         nvml = self._nvml
         try:
-            handles = [
-                nvml.nvmlDeviceGetHandleByIndex(index)
-                for index in range(nvml.nvmlDeviceGetCount())
-            ]
+            count = nvml.nvmlDeviceGetCount()
         except nvml.NVMLError as error:
             logger.warning("the GPU driver stopped answering: %s", error)
             self.close()
             return ()
-        return tuple(self._reading(index, handle) for index, handle in enumerate(handles))
+        return tuple(self._of(index) for index in range(count))
+
+    def _of(self, index: int) -> GpuReading:
+        """Return a GPU's reading; one that fell off the bus tells nothing, the others go on."""
+        handle = self._told(lambda: self._nvml.nvmlDeviceGetHandleByIndex(index))
+        return GpuReading(index=index) if handle is None else self._reading(index, handle)
 
     def _reading(self, index: int, handle: Any) -> GpuReading:  # noqa: ANN401 - NVML's handle
         nvml = self._nvml
@@ -99,7 +101,7 @@ class NvmlProbe:
         """Return the driver's answer, None where it has none."""
         try:
             return ask()
-        except self._nvml.NVMLError:
+        except (self._nvml.NVMLError, UnicodeDecodeError):
             return None
 
     def close(self) -> None:

@@ -6,7 +6,9 @@ may be fewer boxes above BOX_FLOOR than an adapter with the model in its hands w
 
 import asyncio
 import io
-from typing import Annotated, TypeVar
+import ssl
+from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -14,44 +16,15 @@ import msgspec
 from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from domain.events import Box
 from inference.boxes import MOST_BOXES
+from inference.detect_wire import Answer, Health
+from inference.http_calls import NoAnswerError, TooLongAnswerError, answer_of
 from inference.images import upload
-from inference.ports import BOX_FLOOR, Detected, ModelIdentity, Picture
+from inference.ports import BOX_FLOOR, Detected, ModelIdentity, ModelRefusedError, Picture
 
-MOST_BYTES = 1 << 20
-"""A longer answer is none: 300 boxes take some 40 kB."""
 _NOT_THE_PICTURE = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 """Refusals that say nothing about the picture: wrong address, missing rights, too much at once."""
 
 _Answered = TypeVar("_Answered")
-_Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
-_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[\w .,()/-]+$")]
-
-
-class _Bbox(msgspec.Struct):
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-class _Detection(msgspec.Struct):
-    label: _Label = msgspec.field(name="class")
-    confidence: _Score
-    bbox: _Bbox
-
-
-class _Answer(msgspec.Struct):
-    detections: Annotated[list[_Detection], msgspec.Meta(max_length=10 * MOST_BOXES)]
-    inference_time_ms: Annotated[float, msgspec.Meta(ge=0)]
-    image_width: Annotated[int, msgspec.Meta(ge=1)]
-    image_height: Annotated[int, msgspec.Meta(ge=1)]
-
-
-class _Health(msgspec.Struct):
-    model_loaded: bool
-    status: str = "unknown"
-    model: str | None = None
-    version: str | None = None
 
 
 class HttpDetector:
@@ -64,8 +37,10 @@ class HttpDetector:
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
         health_timeout: float = 5.0,
+        ca_path: Path | None = None,
     ) -> None:
         self._url = url.rstrip("/")
+        self._trusted = trusted(ca_path) if url.startswith("https://") else None
         self._timeout = aiohttp.ClientTimeout(
             total=connect_timeout + read_timeout,
             connect=connect_timeout,
@@ -89,11 +64,11 @@ class HttpDetector:
         status, body = await self._request("GET", url, self._health_timeout)
         if status != 200:
             raise self._away(f"{url} answered {status}: {_excerpt(body)}")
-        health = _decode(body, _Health, url)
+        health = _decode(body, Health, url)
         if not health.model_loaded:
             raise self._away(f"{url} says that no model is loaded (status {health.status})")
         name, version = health.model or "remote", health.version or "unreported"
-        self._identity = ModelIdentity(name, version, "http")
+        self._identity = ModelIdentity(name, version, "http", bool(health.fallback))
         return self._identity
 
     async def close(self) -> None:
@@ -112,13 +87,13 @@ class HttpDetector:
         status, body = await self._request("POST", url, self._timeout, form)
         if status != 200:
             raise self._refusal(picture, status, body)
-        answer = _decode(body, _Answer, url)
+        answer = _decode(body, Answer, url)
         return Detected(_boxes(answer, picture), identity, round(answer.inference_time_ms, 2))
 
     def _refusal(self, picture: Picture, status: int, body: bytes) -> HsiError:
         said = f"{self._url}/detect answered {status}: {_excerpt(body)}"
         if 400 <= status < 500 and status not in _NOT_THE_PICTURE:
-            return PermanentError(f"{picture.name} was refused, {said}")
+            return ModelRefusedError(f"{picture.name} was refused, {said}")
         return self._away(f"{said}; check RTDETR_URL and the service" if status < 500 else said)
 
     def _away(self, message: str) -> ServiceUnavailableError:
@@ -134,21 +109,27 @@ class HttpDetector:
         data: aiohttp.FormData | None = None,
     ) -> tuple[int, bytes]:
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            connector = aiohttp.TCPConnector(ssl=self._trusted) if self._trusted else None
+            self._session = aiohttp.ClientSession(connector=connector)
         try:
-            async with self._session.request(
-                method, url, data=data, timeout=timeout, allow_redirects=False
-            ) as response:
-                body = b""
-                async for chunk in response.content.iter_chunked(65_536):
-                    body += chunk
-                    if len(body) > MOST_BYTES:
-                        raise TransientError(f"{url} answers more than {MOST_BYTES} bytes")
-                return response.status, body
-        except TimeoutError as error:
-            raise self._away(f"{url} did not answer in time (timeout)") from error
-        except aiohttp.ClientError as error:
-            raise self._away(f"{url} cannot be reached: {error}") from error
+            return await answer_of(self._session, method, url, timeout, data)
+        except NoAnswerError as error:
+            raise self._away(str(error)) from error
+        except TooLongAnswerError as error:
+            raise TransientError(str(error)) from error
+
+
+def trusted(ca_path: Path | None) -> ssl.SSLContext | None:
+    """Return what an https:// server is checked against; None takes the system's authorities."""
+    if ca_path is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_path)
+    except (OSError, ssl.SSLError) as error:
+        raise PermanentError(
+            f"RTDETR_CA_PATH={ca_path} cannot be read: write the path of a PEM file with the "
+            f"authority that signed the detector's certificate ({error})"
+        ) from error
 
 
 def _decode(body: bytes, kind: type[_Answered], url: str) -> _Answered:
@@ -161,7 +142,7 @@ def _decode(body: bytes, kind: type[_Answered], url: str) -> _Answered:
         ) from error
 
 
-def _boxes(answer: _Answer, picture: Picture) -> tuple[Box, ...]:
+def _boxes(answer: Answer, picture: Picture) -> tuple[Box, ...]:
     """Scale the boxes to the picture as we know it, and clip them to it."""
     across = picture.width / answer.image_width
     down = picture.height / answer.image_height

@@ -51,6 +51,11 @@ _BROKEN = (
 )
 """What Pillow raises for bytes that are not the picture they claim to be."""
 
+
+class UnreadablePictureError(PermanentError):
+    """The bytes are no picture that can be decoded, or one that claims too many pixels."""
+
+
 # One picture at a time is decoded on one core; OpenCV's own pool would only stand idle beside it.
 cv2.setNumThreads(1)
 
@@ -103,6 +108,22 @@ def upload(picture: Picture) -> tuple[bytes, str]:
     return encoded.tobytes(), "image/jpeg"
 
 
+def square(picture: Picture, side: int) -> Pixels:
+    """Return the picture stretched to a square, at the least cost that its decoding allows.
+
+    Pixels that were reduced while they were decoded differ from Pillow's by a grey level anyway,
+    and OpenCV's bilinear adds a tenth of one, in a ninth of the time. Others stay Pillow's to the
+    bit, which is what RT-DETR's reference implementation looks at.
+    """
+    decoded_height, decoded_width = picture.rgb.shape[:2]
+    reduced = (decoded_width, decoded_height) != (picture.width, picture.height)
+    # Further away than this, bilinear would skip pixels.
+    if reduced and decoded_width <= 2 * side and decoded_height <= 2 * side:
+        resized: Pixels = cv2.resize(picture.rgb, (side, side), interpolation=cv2.INTER_LINEAR)
+        return resized
+    return stretch(picture.rgb, side)
+
+
 def stretch(rgb: Pixels, side: int) -> Pixels:
     """Return the picture as a square, not keeping its shape (what RT-DETR was trained with)."""
     return _resize(rgb, side, side)
@@ -130,16 +151,18 @@ def _open(data: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PermanentError(f"{name}: above the limit of {_megapixels()}: {error}") from error
+        raise UnreadablePictureError(
+            f"{name}: above the limit of {_megapixels()}: {error}"
+        ) from error
     except _BROKEN as error:
         reason = "it is empty" if not data else f"{len(data)} bytes without a readable header"
-        raise PermanentError(f"{name} is neither a JPEG nor a PNG: {reason}") from error
+        raise UnreadablePictureError(f"{name} is neither a JPEG nor a PNG: {reason}") from error
 
 
 def _header(image: Image.Image, name: str) -> Header:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise PermanentError(
+        raise UnreadablePictureError(
             f"{name}: {width} x {height} pixels are above the limit of {_megapixels()}"
         )
     orientation = _orientation(image)
@@ -176,7 +199,7 @@ def _reduction(width: int, height: int, target: int) -> int:
 
 def _decode_jpeg(data: bytes, name: str, header: Header, target: int) -> Pixels:
     if not _has_end_marker(data):
-        raise PermanentError(f"{name}: the JPEG is cut off after {len(data)} bytes")
+        raise UnreadablePictureError(f"{name}: the JPEG is cut off after {len(data)} bytes")
     flags = {
         1: cv2.IMREAD_COLOR,
         2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -187,9 +210,9 @@ def _decode_jpeg(data: bytes, name: str, header: Header, target: int) -> Pixels:
         # Orientation is left to _upright, so that there is one place that turns pictures.
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise PermanentError(f"{name}: the JPEG does not decode: {error}") from error
+        raise UnreadablePictureError(f"{name}: the JPEG does not decode: {error}") from error
     if bgr is None:
-        raise PermanentError(f"{name}: the JPEG does not decode")
+        raise UnreadablePictureError(f"{name}: the JPEG does not decode")
     pixels: Pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return pixels
 
@@ -219,10 +242,14 @@ def _decode_any(image: Image.Image, name: str) -> Pixels:
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
         if image.mode not in _EIGHT_BIT_MODES:
-            raise PermanentError(f"{name}: pictures of mode {image.mode} are not supported")
+            raise UnreadablePictureError(
+                f"{name}: pictures of mode {image.mode} are not supported"
+            )
         return np.array(image.convert("RGB"))
     except (*_BROKEN, Image.DecompressionBombError) as error:
-        raise PermanentError(f"{name}: the {image.format} does not decode: {error}") from error
+        raise UnreadablePictureError(
+            f"{name}: the {image.format} does not decode: {error}"
+        ) from error
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

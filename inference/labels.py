@@ -1,4 +1,4 @@
-"""The 80 object classes of COCO, in the order in which every detector of ours numbers them."""
+"""The 80 object classes of COCO, as every detector of ours numbers them, and those that count."""
 
 COCO_LABELS: tuple[str, ...] = (
     "person",
@@ -87,3 +87,8 @@ COCO_PAPER_IDS: tuple[int, ...] = tuple(
     number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 )
 """Where the 80 classes stand among the 91 numbers of the original data set (0 is background)."""
+
+SERVED_LABELS = frozenset(
+    ("person", "car", "truck", "bus", "dog", "cat", "bird", "bicycle", "motorcycle")
+)
+"""The classes that a /detect service keeps, and that our labelled pictures are judged by."""

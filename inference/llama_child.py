@@ -13,8 +13,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final, NoReturn
+
+from inference.llama_warm_up import warm_up
 
 HOST: Final = "127.0.0.1"
 EXIT_MODEL: Final = 3
@@ -27,6 +30,9 @@ EXIT_LOAD: Final = 6
 """llama.cpp could not load the model (too little memory, damaged or unsupported file)."""
 EXIT_KEY: Final = 7
 """The API key file is missing or empty."""
+
+READ_AHEAD: Final = "prompt read ahead"
+"""Said on stderr once the warm-up is over."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _GGUF_MAGIC: Final = b"GGUF"
@@ -44,6 +50,7 @@ class Options:
     parallel: int
     context: int
     threads: int
+    warm_up: bool
 
     @property
     def name(self) -> str:
@@ -85,6 +92,9 @@ def _parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--parallel", type=int, default=2, help="requests answered at once")
     parser.add_argument("--context", type=int, default=8192, help="tokens, shared by all requests")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument(
+        "--warm-up", action="store_true", help="read the risk prompt ahead of the first question"
+    )
     found = parser.parse_args(arguments)
     limits = {"port": (1, 65_535), "parallel": (1, 64), "threads": (1, 1024)}
     limits["context"] = (512, 1_048_576)
@@ -98,6 +108,7 @@ def _parse(arguments: Sequence[str]) -> Options:
         parallel=found.parallel,
         context=found.context,
         threads=found.threads,
+        warm_up=found.warm_up,
     )
 
 
@@ -177,6 +188,8 @@ def _run(options: Options, key: str | None, failures: list[ChildError]) -> None:
         failures.append(error)
         os.kill(os.getpid(), _FAILED_SIGNAL)
         return
+    if options.warm_up:
+        _warm_up(options.port, key)
     while server:
         signal.pause()
 
@@ -206,6 +219,17 @@ def _start(options: Options, key: str | None) -> object:
         _check_port(options.port)  # taken since we looked?
         message = f"llama.cpp cannot load {options.model}: {error}; is there enough free memory?"
         raise ChildError(EXIT_LOAD, message) from error
+
+
+def _warm_up(port: int, key: str | None) -> None:
+    try:
+        seconds = warm_up(HOST, port, key)
+    except (OSError, HTTPException) as error:
+        # Questions can be asked all the same; the first will take longer.
+        said = f"llama_child: not {READ_AHEAD}: {error}"
+    else:
+        said = f"llama_child: {READ_AHEAD} in {seconds:.1f} s"
+    print(said, file=sys.stderr, flush=True)  # noqa: T201 - this process's only voice
 
 
 def _leave(code: int) -> NoReturn:

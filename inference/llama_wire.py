@@ -1,5 +1,6 @@
 """What goes over the wire to llama.cpp's server and back: requests, replies, their decoding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, TypeVar
@@ -12,6 +13,8 @@ from domain.prompt import REPLY_SCHEMA, Message, UnusableReplyError, nemotron_pr
 TOKENS_LIMIT: Final = 400
 """Tokens of one reply: room for the longest summary and reasoning the schema allows in English."""
 _TEMPERATURE: Final = 0.1
+_TEMPLATE_ARGUMENTS: Final = {"enable_thinking": False}
+"""Models that think aloud first would spend the token limit on it."""
 
 _T = TypeVar("_T")
 
@@ -25,11 +28,22 @@ class Answer:
     tokens_in: int
     tokens_out: int
     model: str
+    tokens_cached: int | None = None
+    """Tokens of the question the server still had from before; None: it does not tell."""
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Timings(msgspec.Struct):
+    cache_n: int | None = None
 
 
 class _ChatMessage(msgspec.Struct):
@@ -58,6 +72,7 @@ class ChatReply(msgspec.Struct):
             tokens_in=usage.prompt_tokens,
             tokens_out=usage.completion_tokens,
             model=self.model or "",
+            tokens_cached=(usage.prompt_tokens_details or _PromptDetails()).cached_tokens,
         )
 
 
@@ -71,6 +86,7 @@ class CompletionReply(msgspec.Struct):
     tokens_evaluated: int = 0
     tokens_predicted: int = 0
     model: str | None = None
+    timings: _Timings | None = None
 
     def answer(self) -> Answer:
         """Return the reply in the form both endpoints share."""
@@ -80,6 +96,7 @@ class CompletionReply(msgspec.Struct):
             tokens_in=self.tokens_evaluated,
             tokens_out=self.tokens_predicted,
             model=self.model or "",
+            tokens_cached=(self.timings or _Timings()).cache_n,
         )
 
 
@@ -95,18 +112,49 @@ class Models(msgspec.Struct):
     data: list[ModelEntry]
 
 
+class _SlotSettings(msgspec.Struct, frozen=True):
+    n_ctx: int | None = None
+
+
 class Props(msgspec.Struct):
-    """Reply of `/props`."""
+    """Reply of `/props`; what is not told stays None."""
 
-    model_path: str
+    model_path: str = ""
+    total_slots: int | None = None
+    """Questions that are worked on side by side."""
+    default_generation_settings: _SlotSettings = _SlotSettings()
+    """`n_ctx`: tokens of context that each of them has."""
 
 
-def turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+class Template(msgspec.Struct):
+    """Reply of `/apply-template`."""
+
+    prompt: str
+
+
+class Tokens(msgspec.Struct):
+    """Reply of `/tokenize`."""
+
+    tokens: list[msgspec.Raw]
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
+    n_ctx: int | None = None
+
+
+class ErrorReply(msgspec.Struct):
+    """What llama.cpp says with a status of 400 and above."""
+
+    error: _Error
+
+
+def turns(messages: Sequence[Message]) -> list[dict[str, str]]:
     """Return a conversation as chat endpoints take it."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def chat_request(messages: tuple[Message, ...]) -> dict[str, object]:
+def chat_request(messages: Sequence[Message]) -> dict[str, object]:
     """Return the body for `/v1/chat/completions`, where the server applies its own template."""
     return {
         "messages": turns(messages),
@@ -118,12 +166,28 @@ def chat_request(messages: tuple[Message, ...]) -> dict[str, object]:
         "temperature": _TEMPERATURE,
         "cache_prompt": True,
         "stream": False,
-        # Models that think aloud first would spend the token limit on it.
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": _TEMPLATE_ARGUMENTS,
     }
 
 
-def completion_request(messages: tuple[Message, ...]) -> dict[str, object]:
+def warm_up_request(prefix: Sequence[Message]) -> dict[str, object]:
+    """Return the body that has the server read the prompt's static part, and answer one token."""
+    request = chat_request([*prefix, Message("user", "Camera:")])
+    del request["response_format"]
+    return request | {"max_tokens": 1}
+
+
+def template_request(messages: Sequence[Message]) -> dict[str, object]:
+    """Return the body for `/apply-template`, which renders as `/v1/chat/completions` does."""
+    return {"messages": turns(messages), "chat_template_kwargs": _TEMPLATE_ARGUMENTS}
+
+
+def tokenize_request(text: str) -> dict[str, object]:
+    """Return the body for `/tokenize`, counting as a prompt is counted."""
+    return {"content": text, "add_special": True, "parse_special": True}
+
+
+def completion_request(messages: Sequence[Message]) -> dict[str, object]:
     """Return the body for `/completion`, in the template of Nemotron-Mini."""
     return {
         "prompt": nemotron_prompt(messages),

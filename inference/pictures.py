@@ -36,6 +36,18 @@ class NotAFileError(PermanentError):
     """A pipe, a socket or a device where a file is expected."""
 
 
+class VanishedError(PermanentError):
+    """The file was moved or deleted after it was taken in."""
+
+
+class ChangedSinceError(PermanentError):
+    """The file holds other bytes than those that were taken in."""
+
+
+class TooLargeError(PermanentError):
+    """A picture of more bytes than the limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenFile:
     """A file opened for reading, with what it was at that moment."""
@@ -75,7 +87,7 @@ class PictureStore:
         try:
             with _open_below(root, path) as file:
                 if file.size_bytes > self.max_bytes:
-                    raise PermanentError(
+                    raise TooLargeError(
                         f"picture {uri} has {file.size_bytes} bytes, more than the limit of "
                         f"{self.max_bytes}"
                     )
@@ -85,7 +97,7 @@ class PictureStore:
         except OSError as error:
             raise TransientError(f"picture {uri} cannot be read: {error.strerror}") from error
         if expected_sha256 is not None and sha256(data).hexdigest() != expected_sha256:
-            raise PermanentError(
+            raise ChangedSinceError(
                 f"picture {uri} was overwritten since it was taken in: its bytes have another "
                 "SHA-256 than its event says"
             )
@@ -124,7 +136,7 @@ class PictureStore:
             return ServiceUnavailableError(
                 "pictures", f"the folder {escape_path(root)} is away; mount or create it again"
             )
-        return PermanentError(
+        return VanishedError(
             f"picture {uri} has vanished from {escape_path(root)}: it was moved or deleted before "
             "it was looked at"
         )

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.errors import PermanentError
 from domain.events import BatchFacts, Box, GpuReading
 
 BOX_FLOOR = 0.05
@@ -47,6 +48,10 @@ class Detected:
     inference_ms: float
 
 
+class ModelRefusedError(PermanentError):
+    """The model was asked, and refuses this very picture or question."""
+
+
 class Detector(Protocol):
     """Finds objects in pictures.
 
@@ -86,6 +91,12 @@ class RiskOpinion:
     tokens_in: int
     tokens_out: int
     seconds: float
+    tokens_cached: int | None = None
+    """Tokens of the question the model still had from before; None: it does not tell."""
+    context_window: int | None = None
+    """Tokens of context the model has for one question; None: it does not tell."""
+    left_out: tuple[str, ...] = ()
+    """Parts of the question that did not fit; see domain/prompt_cuts.py."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,33 +10,66 @@ The contract with the model repository (triton_models/rtdetrv2/config.pbtxt):
 
 UINT8 travels in a quarter of the bytes that FP32 takes (2.5 instead of 26 ms a picture), and the
 names and the layout are those of RT-DETR's deploy graph, which a TensorRT plan is built from.
+
+Pictures of several cameras that are asked for at the same time share a request
+(inference.gathering). A request is not tried again here: what may succeed later raises
+ServiceUnavailableError, and the stage's gate, which is its breaker, probes with the same pictures.
 """
 
 import asyncio
+import logging
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from time import perf_counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, perf_counter
 from typing import Any
-from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import aio as grpc_aio
-from tritonclient.utils import InferenceServerException
 
-from domain.errors import PermanentError, ServiceUnavailableError, TransientError
+from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from inference.boxes import to_boxes
-from inference.images import stretch
-from inference.ports import Detected, ModelIdentity, Picture
+from inference.gathering import Gathering, Limits
+from inference.images import square
+from inference.model_control import ModelControl
+from inference.ports import Detected, ModelIdentity, ModelRefusedError, Picture
+from inference.triton_channel import TritonRefusedError, connect, refusals
+
+logger = logging.getLogger(__name__)
 
 SIDE = 640
-DEFAULT_PORT = 8001
+REPAIR_PAUSE_SECONDS = 30.0
+"""Between two repairs: a model whose process dies at once again is not loaded in a circle."""
+_REPAIR_SPREAD_SECONDS = 1.0
+_PROBES = 4
+"""Inferences that must succeed in a row before a model with a dead process counts as whole."""
+_DEAD_PROCESS = "Stub process"
+"""What Triton's Python backend says, with INTERNAL, once a model's process has died."""
 _INPUTS = {"images": ("UINT8", [3, SIDE, SIDE]), "orig_target_sizes": ("INT64", [2])}
 _OUTPUTS = {"labels": "INT64", "boxes": "FP32", "scores": "FP32"}
-_LARGEST_ANSWER = 64 * 1024 * 1024
 
 Answer = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TritonOptions:
+    """How the detector uses its server."""
+
+    model: str = "rtdetrv2"
+    max_batch: int = 16
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    """Seconds for one call, waiting for company and for a free request included."""
+    health_timeout: float = 5.0
+    limits: Limits = field(default_factory=Limits)
+    ca_path: Path | None = None
+    """PEM file of the authority behind a grpcs:// server; None takes the system's."""
+    repair: bool = True
+    """Unload and load the model when its process died, where the server lets itself be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +78,116 @@ class _Served:
 
     limit: int
     """Pictures that one request may carry."""
-    weights: str
-    """Parameter `weights` of the model's configuration: which weights it was made from."""
+    weights: dict[str, str]
+    """Version → parameter `weights` of its configuration: which weights it was made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A picture and the moment (monotonic) at which nobody waits for its answer any more."""
+
+    picture: Picture
+    until: float
 
 
 class TritonDetector:
     """Detector over one Triton server; construct it inside the running event loop."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str = "rtdetrv2",
-        max_batch: int = 16,
-        connect_timeout: float = 10.0,
-        read_timeout: float = 60.0,
-        health_timeout: float = 5.0,
-    ) -> None:
-        parts = urlsplit(url)
+    def __init__(self, url: str, options: TritonOptions | None = None) -> None:
         self._url = url
-        self._model = model
-        self._max_batch = max_batch
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
-        self._health_timeout = health_timeout
+        self._options = options or TritonOptions()
+        self._model = self._options.model
         self._served: _Served | None = None
         self._asking = asyncio.Lock()
-        self._client = grpc_aio.InferenceServerClient(
-            f"{parts.hostname}:{parts.port or DEFAULT_PORT}",
-            ssl=parts.scheme == "grpcs",
-            channel_args=[
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", _LARGEST_ANSWER),
-                # gRPC would wait up to two minutes before it tries a returned server again.
-                ("grpc.initial_reconnect_backoff_ms", 200),
-                ("grpc.max_reconnect_backoff_ms", 2000),
-            ],
+        self._dead_process = False
+        """A request met a model whose process has died; health has not seen it whole since."""
+        self._not_repaired_before = 0.0
+        self._client = connect(url, self._options.ca_path)
+        self._control = ModelControl(self._client, url, timeout=self._options.health_timeout)
+        self._gathering: Gathering[_Asked, Detected] = Gathering(
+            self._request, lambda: self.max_batch, self._options.limits
         )
 
     @property
     def max_batch(self) -> int:
-        return min(self._max_batch, self._served.limit) if self._served else self._max_batch
+        most = self._options.max_batch
+        return min(most, self._served.limit) if self._served else most
 
     async def detect(self, pictures: list[Picture]) -> list[Detected]:
-        await self._ask(self._connect_timeout)
-        answers: list[Detected] = []
-        while len(answers) < len(pictures):
-            run = pictures[len(answers) :][: self.max_batch]
-            answers += await self._detect(run, self._read_timeout)
-        return answers
+        await self._ask(self._options.connect_timeout)
+        until = monotonic() + self._options.read_timeout
+        return await self._gathering.submit([_Asked(picture, until) for picture in pictures])
 
     async def check(self) -> ModelIdentity:
-        """Infer on a grey picture: a server whose model process died still calls it ready."""
-        await self._ask(self._health_timeout)
-        grey = Picture(np.full((SIDE, SIDE, 3), 127, np.uint8), SIDE, SIDE, b"", "health check")
-        (answer,) = await self._detect([grey], self._health_timeout)
-        return answer.identity
+        """Infer on a grey picture: a server whose model's process died still calls it ready.
+
+        Where that happened, have the server load the model anew, if it lets itself be told.
+        """
+        try:
+            identity = await self._probe()
+        except ServiceUnavailableError:
+            if not self._dead_process:
+                raise
+        else:
+            if not self._dead_process:
+                return identity
+        return await self._repaired()
 
     async def close(self) -> None:
+        await self._gathering.close()
         await self._client.close()
 
-    async def _detect(self, pictures: list[Picture], deadline: float) -> list[Detected]:
+    # --- health ---------------------------------------------------------------------------------
+
+    async def _probe(self) -> ModelIdentity:
+        await self._ask(self._options.health_timeout)
+        grey = Picture(np.full((SIDE, SIDE, 3), 127, np.uint8), SIDE, SIDE, b"", "health check")
+        # Not gathered with others: what is checked is the server, now.
+        (answer,) = await self._infer([grey], self._options.health_timeout)
+        if isinstance(answer, HsiError):
+            raise answer
+        return answer.identity
+
+    async def _repaired(self) -> ModelIdentity:
+        """Unload and load the model, unless somebody else did so just now; return who answers."""
+        # Every process that uses the server has noticed: the first to wake repairs it for all.
+        await asyncio.sleep(random.uniform(0, _REPAIR_SPREAD_SECONDS))  # noqa: S311 - no secret
+        self._dead_process = False
+        try:
+            # One of several instances may be the dead one: the probes go to them in turn.
+            return [await self._probe() for _ in range(_PROBES)][-1]
+        except ServiceUnavailableError as error:
+            if not self._dead_process or not self._may_repair():
+                raise
+            logger.warning("%s Its process died: loading the model anew.", error)
+        try:
+            await self._control.unload(self._model, patience=0)
+            await self._control.load(self._model)
+        except PermanentError as error:
+            raise self._away(f"lost its process and was not loaded anew: {error}") from error
+        identity = await self._probe()
+        self._dead_process = False
+        logger.warning("Triton at %s: loaded %s anew", self._url, self._model)
+        return identity
+
+    def _may_repair(self) -> bool:
+        """Say whether a repair may be tried now, and count it as tried."""
+        now = monotonic()
+        if not self._options.repair or now < self._not_repaired_before:
+            return False
+        self._not_repaired_before = now + REPAIR_PAUSE_SECONDS
+        return True
+
+    # --- inference ------------------------------------------------------------------------------
+
+    async def _request(self, asked: list[_Asked]) -> list[Detected | HsiError]:
+        left = min(entry.until for entry in asked) - monotonic()
+        if left <= 0:
+            seconds = f"{self._options.read_timeout:g} s"
+            raise self._away(f"had no room for {len(asked)} pictures within {seconds}")
+        return await self._infer([entry.picture for entry in asked], left)
+
+    async def _infer(self, pictures: list[Picture], deadline: float) -> list[Detected | HsiError]:
         inputs = await asyncio.to_thread(_to_inputs, pictures)
         began = perf_counter()
         with self._errors_told(pictures):
@@ -117,21 +199,12 @@ class TritonDetector:
                 timeout=int(deadline * 1_000_000),
                 client_timeout=deadline,
             )
-        each_ms = (perf_counter() - began) * 1000 / len(pictures)
-        labels, corners, scores = self._answer(result, len(pictures))
-        identity = self._identity(result.get_response().model_version)
+        each_ms = round((perf_counter() - began) * 1000 / len(pictures), 2)
+        answer = self._answer(result, len(pictures))
+        version = result.get_response().model_version
+        identity = await self._identity(version, self._options.health_timeout)
         return [
-            Detected(
-                to_boxes(
-                    labels[row],
-                    corners[row],
-                    scores[row],
-                    width=picture.width,
-                    height=picture.height,
-                ),
-                identity,
-                round(each_ms, 2),
-            )
+            _detected(picture, row, answer, identity, each_ms)
             for row, picture in enumerate(pictures)
         ]
 
@@ -148,11 +221,23 @@ class TritonDetector:
         labels, corners, scores = arrays
         return labels, corners, scores
 
-    def _identity(self, version: str) -> ModelIdentity:
-        weights = self._served.weights if self._served else ""
+    async def _identity(self, version: str, deadline: float) -> ModelIdentity:
+        """Return who answered; a version that was switched to has weights of its own."""
+        known = self._served.weights if self._served else {}
+        if version not in known:
+            try:
+                with refusals():
+                    reply = await self._client.get_model_config(
+                        self._model, version, client_timeout=deadline
+                    )
+                known[version] = reply.config.parameters["weights"].string_value
+            except TritonRefusedError:
+                # It has just been switched away from, and its answer is good all the same.
+                return ModelIdentity(self._model, version, "triton")
+        weights = known[version]
         return ModelIdentity(self._model, f"{version}:{weights}" if weights else version, "triton")
 
-    # --- what the server is and what its refusals mean --------------------------------------
+    # --- what the server is and what its refusals mean ------------------------------------------
 
     async def _ask(self, deadline: float) -> None:
         """Learn the model's batch limit once a connection, and that it keeps the contract."""
@@ -171,26 +256,26 @@ class TritonDetector:
                 )
             if config.max_batch_size < 1:
                 raise self._away("serves the model without batches: set max_batch_size to 1 or up")
-            weights = config.parameters["weights"].string_value
-            self._served = _Served(config.max_batch_size, weights)
+            self._served = _Served(config.max_batch_size, {})
 
     @contextmanager
     def _errors_told(self, pictures: list[Picture]) -> Iterator[None]:
         try:
-            yield
-        except InferenceServerException as error:
-            status = str(error.status()).removeprefix("StatusCode.")
-            if status != "INVALID_ARGUMENT" or not pictures:
-                raise self._away(f"said {status}: {error.message()}") from error
+            with refusals():
+                yield
+        except TritonRefusedError as error:
+            if error.status == "INTERNAL" and _DEAD_PROCESS in error.message:
+                self._dead_process = True
+            if error.status != "INVALID_ARGUMENT" or not pictures:
+                raise self._away(f"said {error}") from error
             if len(pictures) > 1:
                 # A model reloaded with a lower limit says so here: learn it, then go on singly.
                 self._served = None
                 raise TransientError(
-                    f"{self._url} refused {len(pictures)} pictures at once: {error.message()}"
+                    f"{self._url} refused {len(pictures)} pictures at once: {error.message}"
                 ) from error
-            raise PermanentError(
-                f"{self._url} refused {pictures[0].name} for model {self._model}: "
-                f"{error.message()}"
+            raise ModelRefusedError(
+                f"{self._url} refused {pictures[0].name} for model {self._model}: {error.message}"
             ) from error
 
     def _away(self, message: str) -> ServiceUnavailableError:
@@ -200,13 +285,25 @@ class TritonDetector:
         )
 
 
+def _detected(
+    picture: Picture, row: int, answer: Answer, identity: ModelIdentity, each_ms: float
+) -> Detected | HsiError:
+    """Return one picture's answer; one that is no number is that picture's alone."""
+    labels, corners, scores = (array[row] for array in answer)
+    try:
+        boxes = to_boxes(labels, corners, scores, width=picture.width, height=picture.height)
+    except PermanentError as error:
+        return error
+    return Detected(boxes, identity, each_ms)
+
+
 def _to_inputs(pictures: list[Picture]) -> list[grpc_aio.InferInput]:
-    images = np.stack([stretch(picture.rgb, SIDE) for picture in pictures])
+    images = np.empty((len(pictures), 3, SIDE, SIDE), np.uint8)
+    for planes, picture in zip(images, pictures, strict=True):
+        # numpy's transposed copy takes six times as long.
+        cv2.split(square(picture, SIDE), list(planes))
     sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64)
-    arrays: dict[str, NDArray[Any]] = {
-        "images": np.ascontiguousarray(images.transpose(0, 3, 1, 2)),
-        "orig_target_sizes": sizes,
-    }
+    arrays: dict[str, NDArray[Any]] = {"images": images, "orig_target_sizes": sizes}
     inputs = []
     for name, array in arrays.items():
         entry = grpc_aio.InferInput(name, array.shape, _INPUTS[name][0])

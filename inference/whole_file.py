@@ -15,7 +15,7 @@ from typing import Final
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from domain.exif import ExifTime, exif_time
+from domain.exif import ExifTime, exif_time, exif_turns
 from inference.jpeg import SCAN, CutError, take_apart
 from inference.pictures import MAX_PICTURE_BYTES, OpenFile
 from inference.video import MAX_VIDEO_BYTES, Structure, structure_of
@@ -53,6 +53,7 @@ class Still:
     sha256: str
     size_bytes: int
     width: int
+    """Pixels of the upright picture, as the detector counts them."""
     height: int
     exif: ExifTime | None
 
@@ -140,12 +141,15 @@ def _decoded(
     if shrink > 1:
         image.draft("L", (max(1, width // shrink), max(1, height // shrink)))
     image.load()
+    block = exif if isinstance(exif, bytes) else b""
+    if exif_turns(block):
+        width, height = height, width
     return Still(
         sha256=sha256(data).hexdigest(),
         size_bytes=len(data),
         width=width,
         height=height,
-        exif=exif_time(exif) if isinstance(exif, bytes) else None,
+        exif=exif_time(block),
     )
 
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from datetime import datetime
+from typing import Final, TypeGuard, TypeVar
 
 from projections.bulk import Copied, put_together, take_out_repeated, write_deferred
 from projections.checkpoints import Checkpoints, Cursors, Lane
@@ -35,6 +36,8 @@ MEMORY: Final = ("SET LOCAL maintenance_work_mem = '256MB'", "SET LOCAL work_mem
 
 Window = dict[Lane, list[Envelope]]
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Build:
@@ -44,19 +47,19 @@ class Build:
     version: Version
     checkpoints: Checkpoints
     lanes: list[Lane]
-    writer: ReadModel
     cursors: Cursors = field(default_factory=dict)
+    events: int = 0
+    """How many were put down for it, this process's and those before."""
 
     @classmethod
     def of(cls, model: ReadModel, version: Version, log: EventLog) -> "Build":
         """Return the build of a version that exists."""
-        filled = version.state == "building"
         return cls(
             model=model,
             version=version,
             checkpoints=Checkpoints.of(model, log.incarnation),
             lanes=[(stream, p) for stream in model.streams for p in range(log.partitions)],
-            writer=Copied(model) if filled and isinstance(model, Writing) else model,
+            events=version.events,
         )
 
     async def load(self, connection: Connection) -> Cursors:
@@ -66,16 +69,49 @@ class Build:
             self.cursors = await self.checkpoints.load(connection, self.lanes)
         return self.cursors
 
-    def wanted(self, window: Window) -> Window:
-        """Return what of a window is still to be applied here."""
-        found = {}
-        for lane, run in window.items():
-            after = self.cursors.get(lane)
-            if after is None or run[-1].position <= after:
-                continue
-            begun = run[0].position <= after
-            found[lane] = [e for e in run if e.position > after] if begun else run
-        return found
+    def part(self, window: Window) -> "Part | None":
+        """Return what of a window is to be applied here, None when that is nothing."""
+        runs = {lane: self._behind(lane, run) for lane, run in window.items()}
+        envelopes = [envelope for run in runs.values() for envelope in run]
+        if not envelopes:
+            return None
+        ends = {lane: run[-1].position for lane, run in runs.items() if run}
+        order, self.events = 2 * self.events, self.events + len(envelopes)
+        model = self.model
+        writer = Copied(model, envelopes, order) if self._copies(model) else model
+        return Part(self, envelopes, ends, writer)
+
+    def _copies(self, model: ReadModel) -> TypeGuard[Writing]:
+        """Tell whether rows are copied into it: its tables have no keys yet."""
+        return self.version.state == "building" and isinstance(model, Writing)
+
+    def _behind(self, lane: Lane, run: Sequence[Envelope]) -> Sequence[Envelope]:
+        after = self.cursors.get(lane)
+        if after is None or run[-1].position <= after:
+            return ()
+        if run[0].position > after:
+            return run
+        return [envelope for envelope in run if envelope.position > after]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a window one build gets, ready to be written."""
+
+    build: Build
+    envelopes: Sequence[Envelope]
+    ends: Cursors
+    writer: ReadModel
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A window, ready to be written."""
+
+    parts: Sequence[Part]
+    events: int
+    until: datetime
+    """The least moment up to which a lane of it was recorded."""
 
 
 async def begin_or_resume(connection: Connection, model: ReadModel, log: EventLog) -> Build:
@@ -106,51 +142,84 @@ async def _fits(connection: Connection, version: Version, model: ReadModel) -> b
     return await same_shape(connection, version.schema, model)
 
 
-async def write(connection: Connection, builds: Sequence[Build], window: Window) -> int:
-    """Apply a window to every build in one transaction; return how many events it held."""
-    moved: list[tuple[Build, Cursors]] = []
+def prepare(builds: Sequence[Build], window: Window) -> Step:
+    """Make a window ready to be written to the builds; it needs no connection.
+
+    May run while the window before is being written: what a window holds lies behind the ones
+    before it, whether or not the cursors have reached that.
+    """
+    parts = [part for build in builds if (part := build.part(window)) is not None]
+    events = sum(len(run) for run in window.values())
+    return Step(parts, events, min(run[-1].recorded_at for run in window.values()))
+
+
+async def write(connection: Connection, step: Step) -> None:
+    """Apply a window to every build in one transaction."""
     async with connection.transaction():
-        for build in builds:
-            runs = build.wanted(window)
-            if not runs:
-                continue
+        for part in step.parts:
+            build = part.build
             await enter(connection, build.version.schema)
-            ends = {lane: run[-1].position for lane, run in runs.items()}
-            await build.checkpoints.move(connection, build.cursors, ends)
-            envelopes = [envelope for run in runs.values() for envelope in run]
-            await apply_what_is_taken(connection, build.writer, envelopes)
-            named = (len(envelopes), build.model.name, build.version.version)
+            await build.checkpoints.move(connection, build.cursors, part.ends)
+            await apply_what_is_taken(connection, part.writer, part.envelopes)
+            named = (len(part.envelopes), build.model.name, build.version.version)
             await connection.execute(COUNT_EVENTS, named)
-            moved.append((build, ends))
-    for build, ends in moved:
-        build.cursors |= ends
-    return sum(len(run) for run in window.values())
+    for part in step.parts:
+        part.build.cursors |= part.ends
 
 
-async def windows_for(
+async def steps_for(
     past: Past, builds: Sequence[Build], ends: Cursors, count: int = READ_RUN
-) -> AsyncGenerator[Window, None]:
-    """Give what the builds lack up to `ends`; one window is read while another is written."""
+) -> AsyncGenerator[Step, None]:
+    """Give what the builds lack up to `ends`, ready to be written.
+
+    While one window is being written the next is made ready and the one behind it is read.
+    """
     cursors: Cursors = {}
     for build in builds:
         for lane, position in build.cursors.items():
             cursors[lane] = min(position, cursors.get(lane, position))
-    windows = Windows(past, cursors, ends, count)
-    ahead = asyncio.create_task(windows.next())
-    try:
-        while window := await ahead:
-            ahead = asyncio.create_task(windows.next())
-            yield window
-    finally:
-        await end(ahead)
+    windows = _one_ahead(_windows(Windows(past, cursors, ends, count)))
+    async with aclosing(_one_ahead(_prepared(builds, windows))) as steps:
+        async for step in steps:
+            yield step
+
+
+async def _windows(windows: Windows) -> AsyncGenerator[Window, None]:
+    while window := await windows.next():
+        yield window
+
+
+async def _prepared(
+    builds: Sequence[Build], windows: AsyncGenerator[Window, None]
+) -> AsyncGenerator[Step, None]:
+    async with aclosing(windows):
+        async for window in windows:
+            # In a thread, so that what PostgreSQL waits for is sent meanwhile.
+            yield await asyncio.to_thread(prepare, builds, window)
+
+
+async def _one_ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Give the items, each while the next one is being made."""
+
+    async def following() -> T | None:
+        return await anext(items, None)
+
+    async with aclosing(items):
+        ahead = asyncio.create_task(following())
+        try:
+            while (item := await ahead) is not None:
+                ahead = asyncio.create_task(following())
+                yield item
+        finally:
+            await end(ahead)
 
 
 async def catch_up(connection: Connection, past: Past, build: Build, ends: Cursors) -> None:
     """Apply what the log holds beyond a build, not further than `ends`."""
     await build.load(connection)
-    async with aclosing(windows_for(past, [build], ends)) as windows:
-        async for window in windows:
-            await write(connection, [build], window)
+    async with aclosing(steps_for(past, [build], ends)) as steps:
+        async for step in steps:
+            await write(connection, step)
 
 
 async def ends_of_log(log: EventLog, builds: Sequence[Build]) -> Cursors:
@@ -165,7 +234,7 @@ async def finish(connection: Connection, build: Build) -> None:
         for statement in MEMORY:
             await connection.execute(statement)
         await enter(connection, build.version.schema)
-        if isinstance(build.writer, Copied) and isinstance(build.model, Writing):
+        if isinstance(build.model, Writing):
             inserts = {each.table: each for each in build.model.writes(Run([])) if each.table}
             for table in build.model.tables:
                 if table in inserts:
@@ -179,4 +248,3 @@ async def finish(connection: Connection, build: Build) -> None:
             await add_indexes(connection, build.version, table)
         await set_state(connection, build.version, "built")
     build.version = replace(build.version, state="built")
-    build.writer = build.model

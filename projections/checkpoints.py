@@ -10,6 +10,7 @@ from domain.errors import HsiError
 from projections.database import Connection
 from projections.read_model import ReadModel
 from streams.envelope import Envelope, Position
+from streams.log import EventLog
 
 Lane = tuple[str, int]
 """One partition of one stream."""
@@ -52,6 +53,23 @@ class ForeignCheckpointError(HsiError):
     """The checkpoint does not belong to this log; applying more would mix two histories."""
 
 
+class OtherLogError(ForeignCheckpointError):
+    """The checkpoint was made in another life of the log."""
+
+
+class AheadOfLogError(ForeignCheckpointError):
+    """The log has lost its end, and the checkpoint stands on what is lost."""
+
+    def __init__(self, projection: str, lane: Lane, position: Position) -> None:
+        stream, partition = lane
+        super().__init__(
+            f"the read model {projection} has applied {stream}/{partition} up to {position} "
+            f"(recorded {position.recorded_at:%Y-%m-%d %H:%M:%S} UTC), which the log no longer "
+            "holds: the log has lost its end. `hsi projections rebuild all` makes the tables "
+            "anew from what it holds, a running role `project` does it by itself"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """The checkpoints of one version of one projection, in the log of one incarnation."""
@@ -68,7 +86,8 @@ class Checkpoints:
     async def load(self, connection: Connection, lanes: Iterable[Lane]) -> Cursors:
         """Return the position of every lane, founding those that are new at the beginning.
 
-        Raises ForeignCheckpointError when a checkpoint was made in another life of the log.
+        Raises OtherLogError when a checkpoint was made in another life of the log,
+        ForeignCheckpointError when newer software has made it.
         """
         wanted = list(lanes)
         newer = await (await connection.execute(NEWER, self._values())).fetchone()
@@ -84,10 +103,11 @@ class Checkpoints:
         found: Cursors = {}
         for stream, partition, ms, seq, incarnation in await cursor.fetchall():
             if incarnation != self.incarnation:
-                raise ForeignCheckpointError(
+                raise OtherLogError(
                     f"the read model {self.projection} was filled from another log "
                     f"({incarnation}) than the one at REDIS_URL ({self.incarnation}): point "
-                    "REDIS_URL at that log or DATABASE_URL at an empty database"
+                    "REDIS_URL at that log; if that log is gone for good, make the tables anew "
+                    "from this one with `hsi projections rebuild all --accept-differences`"
                 )
             found[stream, partition] = Position(ms, seq)
         return {lane: found[lane] for lane in wanted}
@@ -116,6 +136,14 @@ class Checkpoints:
             "version": self.version,
             "incarnation": self.incarnation,
         }
+
+
+async def lost_lane(log: EventLog, cursors: Cursors) -> Lane | None:
+    """Return a lane whose log has lost what the cursor stands on; None when all is well."""
+    for (stream, partition), position in cursors.items():
+        if await log.has_lost(stream, partition, position):
+            return stream, partition
+    return None
 
 
 def ends_of(envelopes: Iterable[Envelope]) -> Cursors:

@@ -1,8 +1,10 @@
 """How this product reaches PostgreSQL: one URL form in, one pool out."""
 
-from collections.abc import Mapping
-from typing import LiteralString
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, LiteralString
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
@@ -18,6 +20,16 @@ DATABASE = "database"
 
 CONNECT_SECONDS = 5.0
 """How long a caller waits for a connection before PostgreSQL counts as away."""
+
+_BACKGROUND: Final = (
+    " -c synchronous_commit=off"
+    " -c max_parallel_maintenance_workers=0 -c max_parallel_workers_per_gather=0"
+)
+"""Of those who only make what can be made again: they wait for no disk, and take one core at most
+from those who read meanwhile."""
+
+ALIVE_SECONDS = 0.5
+"""How long a connection that answered is lent without asking again whether it is alive."""
 
 _SCHEMES = ("postgresql", "postgres")
 
@@ -71,7 +83,7 @@ async def open_pool(
     not wait for the disk (rows and checkpoints are lost together, or not at all). Who asks for a
     connection waits at most `wait_seconds` for one.
     """
-    options = "-c timezone=UTC" + (" -c synchronous_commit=off" if rebuildable else "")
+    options = "-c timezone=UTC" + (_BACKGROUND if rebuildable else "")
     pool: Pool = AsyncConnectionPool(
         libpq_url(database_url),
         connection_class=AsyncConnection[TupleRow],
@@ -81,8 +93,26 @@ async def open_pool(
         name=name,
         timeout=wait_seconds,
         reconnect_timeout=CONNECT_SECONDS,
-        check=AsyncConnectionPool.check_connection,
+        check=_alive_lately(),
         open=False,
     )
     await pool.open()
     return pool
+
+
+def _alive_lately() -> Callable[[Connection], Awaitable[None]]:
+    """Return a check of connections that are about to be lent.
+
+    A round trip before each statement would cost as much as the statement: a busy connection is
+    asked now and then, one that lay there longer always. Who is lent one that broke since gets an
+    OperationalError, as where it breaks a moment later.
+    """
+    asked: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+
+    async def check(connection: Connection) -> None:
+        now = time.monotonic()
+        if now - asked.get(connection, -ALIVE_SECONDS) >= ALIVE_SECONDS:
+            await AsyncConnectionPool.check_connection(connection)
+            asked[connection] = now
+
+    return check

@@ -73,24 +73,27 @@ class Detections:
 
 
 def _detections(event: ObjectsDetected, recorded_at: datetime) -> list[_Detection]:
+    picture_id, file_id, camera_id = event.picture_id, event.file_id, event.camera_id
+    captured_at, threshold = event.captured_at, event.threshold
+    model, model_version, fallback = event.model, event.model_version, event.fallback
     return [
         _Detection(
-            detection_id(event.picture_id, index),
-            event.picture_id,
-            event.file_id,
-            event.camera_id,
-            event.captured_at,
+            detection_id(picture_id, index),
+            picture_id,
+            file_id,
+            camera_id,
+            captured_at,
             box.label,
             box.score,
             box.x,
             box.y,
             box.width,
             box.height,
-            event.model,
-            event.model_version,
-            event.fallback,
+            model,
+            model_version,
+            fallback,
             recorded_at,
         )
         for index, box in enumerate(event.boxes)
-        if box.score >= event.threshold
+        if box.score >= threshold
     ]

@@ -163,7 +163,7 @@ class _Picture(msgspec.Struct, omit_defaults=True):
         if self.detected_at is None:
             threshold = event.threshold
             self.detected_at = at
-            self.detection_count = sum(box.score >= threshold for box in event.boxes)
+            self.detection_count = len([1 for box in event.boxes if box.score >= threshold])
             self.model = event.model
             self.model_version = event.model_version
 

@@ -13,7 +13,9 @@ from projections.rows import FileDetail, FileFilter, FileRow, Page, PictureRow
 FILE_COLUMNS: Final = SQL(
     """file_id, camera_id, path, sha256, size_bytes, media, captured_at, captured_from,
     received_at, width, height, duration_seconds, frames, duplicate_of, rejected_reason,
-    rejected_detail, state, reason"""
+    rejected_detail, state, reason,
+    (SELECT m.redacted_at FROM redacted_files m
+     WHERE m.file_id = file_states.file_id) AS redacted_at"""
 )
 
 FILE: Final = SQL("SELECT {} FROM file_states WHERE file_id = %(file_id)s").format(FILE_COLUMNS)
@@ -29,7 +31,11 @@ DUPLICATES: Final = SQL(
 PICTURE_COLUMNS: Final = SQL(
     """picture_id, file_id, camera_id, uri, captured_at, frame, width, height, received_at,
     detected_at, detection_count, model, model_version, batch_id, event_id, assessed_at,
-    parked_at, parked_group, parked_cause, parked_error, state, reason"""
+    parked_at, parked_group, parked_cause, parked_error, state, reason,
+    (SELECT m.redacted_at FROM redacted_pictures m
+     WHERE m.picture_id = picture_states.picture_id) AS redacted_at,
+    (SELECT f.sha256 FROM files f
+     WHERE f.file_id = picture_states.file_id AND f.media = 'image') AS sha256"""
 )
 
 PICTURE: Final = SQL("SELECT {} FROM picture_states WHERE picture_id = %(picture_id)s").format(

@@ -11,6 +11,7 @@ import msgspec
 
 from domain.events import (
     EVENT_TYPES,
+    Enrichment,
     EntryDiscarded,
     EntryParked,
     EntryRedriven,
@@ -49,7 +50,16 @@ class Positions:
 
     name = "positions"
     version = 1
-    streams = ("files", "detections", "batches", "assessments", "alerts", "system", "parked")
+    streams = (
+        "files",
+        "detections",
+        "batches",
+        "assessments",
+        "enrichments",
+        "alerts",
+        "system",
+        "parked",
+    )
     tables = ("positions",)
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
@@ -84,6 +94,8 @@ def subject(event: Event) -> str | None:
             return service(event.service)
         case PictureBatched():
             return event.member.picture_id
+        case Enrichment():
+            return event.event_id
         case EntryParked() | EntryRedriven() | EntryDiscarded():
             of_batch = event_id(event.batch_id) if event.batch_id else None
             return event.picture_id or of_batch or event.file_id

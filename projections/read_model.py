@@ -101,5 +101,9 @@ async def write_rows(
     """
     if not rows:
         return
-    text = msgspec.json.encode(rows).replace(rb"\u0000", rb"\ufffd").decode()
-    await connection.execute(statement, {"rows": text})
+    await connection.execute(statement, {"rows": rows_text(rows).decode()})
+
+
+def rows_text(rows: Sequence[msgspec.Struct]) -> bytes:
+    """Return rows as a JSON array that PostgreSQL takes."""
+    return msgspec.json.encode(rows).replace(rb"\u0000", rb"\ufffd")

@@ -10,10 +10,11 @@ from psycopg.rows import kwargs_row
 
 from domain.errors import ServiceUnavailableError
 from projections.database import DATABASE, Connection, Pool
+from projections.scope import rows_seen
 
 T = TypeVar("T")
 Parameters = Mapping[str, object]
-Statement = sql.SQL | sql.Composed
+Statement = sql.SQL | sql.Composed | bytes
 
 
 class Reader:
@@ -35,11 +36,34 @@ class Reader:
     async def _all(
         self, kind: Callable[..., T], statement: Statement, parameters: Parameters | None = None
     ) -> list[T]:
-        """Return every row of a statement, made by `kind` from its columns by name."""
-        async with self._connected() as connection:
+        """Return every row that the caller may see, made by `kind` from its columns by name."""
+        async with self._alone() as connection:
             cursor = connection.cursor(row_factory=kwargs_row(kind))
-            await cursor.execute(statement, _storable(parameters))
-            return await cursor.fetchall()
+            await cursor.execute(statement, storable(parameters))
+            return rows_seen(await cursor.fetchall())
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[Connection]:
+        """Lend a connection for one statement: nothing is sent to begin and end a transaction."""
+        async with self._connected() as connection:
+            await connection.set_autocommit(True)
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    await connection.set_autocommit(False)
+
+    async def _text(
+        self, statement: Statement, parameters: Parameters, *, prepare: bool
+    ) -> str | None:
+        """Return the text that a statement answers, None where it answers no row.
+
+        What it is made of is not cut to the cameras that the caller may see.
+        """
+        async with self._alone() as connection:
+            cursor = await connection.execute(statement, storable(parameters), prepare=prepare)
+            row = await cursor.fetchone()
+        return None if row is None else row[0]
 
     async def _first(
         self, kind: Callable[..., T], statement: Statement, parameters: Parameters | None = None
@@ -49,7 +73,7 @@ class Reader:
         return rows[0] if rows else None
 
 
-def _storable(parameters: Parameters | None) -> Parameters:
+def storable(parameters: Parameters | None) -> Parameters:
     """Return the parameters with texts that PostgreSQL can hold (no NUL)."""
     return {
         name: _plain(value) if isinstance(value, str) else value

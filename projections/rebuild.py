@@ -4,10 +4,9 @@ A version is filled from archive and stream in a schema of its own, with its che
 a killed rebuild goes on where it was; the live projector keeps running beside it.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,10 +20,10 @@ from projections.build import (
     catch_up,
     ends_of_log,
     finish,
-    windows_for,
+    steps_for,
     write,
 )
-from projections.checkpoints import Cursors
+from projections.checkpoints import Cursors, OtherLogError, lost_lane
 from projections.collecting import collecting_rarely
 from projections.compare import Compared, compare
 from projections.database import Connection, Pool, one_row
@@ -39,8 +38,8 @@ LOCK: Final = 0x48534952  # "HSIR"
 """Advisory lock class: one rebuild or rollback of a projection at a time."""
 
 
-POOL: Final = 8
-"""Connections a rebuild takes at most: read models are finished side by side."""
+POOL: Final = 4
+"""Connections a rebuild takes at most."""
 
 
 class RebuildRunningError(PermanentError):
@@ -94,7 +93,8 @@ class Rebuilt:
     seconds: float
     fill_seconds: float
     compared: tuple[Compared, ...]
-    """Empty when the rules have changed: then the versions need not be equal."""
+    """Empty when the versions need not be equal: the rules have changed, or the log has lost what
+    the live version holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,28 +135,39 @@ class Rebuild:
         is at it, DifferentError when a new version differs though the rules are the same.
         """
         async with self._alone(models) as connection:
-            began = time.perf_counter()
-            builds = [await begin_or_resume(connection, model, self._log) for model in models]
-            await self._fill(connection, builds)
-            fill_seconds = time.perf_counter() - began
-            done = []
-            for build in builds:
-                compared = await self._ready(connection, build, accept=accept_differences)
-                self._tell("switching", build)
-                live = await self._switch(connection, build)
-                versions = await self._versions(connection, build.model)
-                done.append(
-                    Rebuilt(
-                        projection=build.model.name,
-                        version=build.version.version,
-                        replaced=live.version,
-                        events=versions["live"].events,
-                        seconds=time.perf_counter() - began,
-                        fill_seconds=fill_seconds,
-                        compared=tuple(compared),
-                    )
+            return await self._make(connection, models, accept=accept_differences)
+
+    async def make_good(self, models: Sequence[ReadModel]) -> list[Rebuilt]:
+        """Rebuild those read models whose live tables are ahead of a log that lost its end."""
+        async with self._alone(models) as connection:
+            ahead = [model for model in models if await self._is_ahead(connection, model)]
+            return await self._make(connection, ahead, accept=False)
+
+    async def _make(
+        self, connection: Connection, models: Sequence[ReadModel], *, accept: bool
+    ) -> list[Rebuilt]:
+        began = time.perf_counter()
+        builds = [await self._begin(connection, model) for model in models]
+        await self._fill(connection, builds)
+        fill_seconds = time.perf_counter() - began
+        done = []
+        for build in builds:
+            compared = await self._ready(connection, build, accept=accept)
+            self._tell("switching", build)
+            live = await self._switch(connection, build)
+            versions = await self._versions(connection, build.model)
+            done.append(
+                Rebuilt(
+                    projection=build.model.name,
+                    version=build.version.version,
+                    replaced=live.version,
+                    events=versions["live"].events,
+                    seconds=time.perf_counter() - began,
+                    fill_seconds=fill_seconds,
+                    compared=tuple(compared),
                 )
-            return done
+            )
+        return done
 
     async def roll_back(self, model: ReadModel) -> RolledBack:
         """Switch back to the kept version, brought up to date before; the live one is kept then.
@@ -179,12 +190,43 @@ class Rebuild:
                         "wrote it, or rebuild"
                     )
             build = Build.of(model, kept, self._log)
+            if await lost_lane(self._log, await build.load(connection)):
+                raise NothingKeptError(
+                    f"version {kept.version} of {model.name} holds what the log has lost since: "
+                    f"its rows can be read in the schema {kept.schema}, but it cannot go on"
+                )
             await self._bring_up(connection, build)
             began = time.perf_counter()
             await self._exchange(connection, build, live, None)
             return RolledBack(model.name, kept.version, live.version, time.perf_counter() - began)
 
     # --- steps ------------------------------------------------------------------------------
+
+    async def _begin(self, connection: Connection, model: ReadModel) -> Build:
+        """Begin a build or go on with one, unless that one holds what the log has lost since."""
+        build = await begin_or_resume(connection, model, self._log)
+        if await lost_lane(self._log, await build.load(connection)):
+            async with connection.transaction():
+                await drop(connection, build.version)
+            build = await begin_or_resume(connection, model, self._log)
+        return build
+
+    async def _is_ahead(self, connection: Connection, model: ReadModel) -> bool:
+        live = (await self._versions(connection, model))["live"]
+        cursors = await self._live_position(connection, Build.of(model, live, self._log))
+        return await lost_lane(self._log, cursors) is not None
+
+    async def _is_comparable(self, connection: Connection, build: Build, *, accept: bool) -> bool:
+        """Say whether the live tables follow from this log, as it is now, by the same rules."""
+        live = (await self._versions(connection, build.model))["live"]
+        if live.rule_version != build.model.version:
+            return False
+        try:
+            return not await self._is_ahead(connection, build.model)
+        except OtherLogError:
+            if accept:
+                return False
+            raise
 
     async def _fill(self, connection: Connection, builds: Sequence[Build]) -> None:
         """Apply the log's past to every build that is not whole yet, reading it once."""
@@ -195,24 +237,21 @@ class Rebuild:
             await build.load(connection)
         events, ends = 0, await ends_of_log(self._log, filling)
         with collecting_rarely():
-            async with aclosing(windows_for(self._past, filling, ends, self._count)) as windows:
-                async for window in windows:
-                    events += await write(connection, filling, window)
-                    until = min(run[-1].recorded_at for run in window.values())
-                    self._tell("filling", *filling, events=events, until=until)
+            async with aclosing(steps_for(self._past, filling, ends, self._count)) as steps:
+                async for step in steps:
+                    await write(connection, step)
+                    events += step.events
+                    self._tell("filling", *filling, events=events, until=step.until)
         self._tell("finishing", *filling, events=events)
-        await asyncio.gather(*[self._finish(build) for build in filling])
-
-    async def _finish(self, build: Build) -> None:
-        async with self._pool.connection() as connection:
+        # One by one: side by side they would take memory and both cores from those who live here.
+        for build in filling:
             await finish(connection, build)
 
     async def _ready(
         self, connection: Connection, build: Build, *, accept: bool
     ) -> list[Compared]:
         """Bring a build up to date and compare it; raises DifferentError unless `accept`."""
-        live = (await self._versions(connection, build.model))["live"]
-        if live.rule_version != build.model.version:
+        if not await self._is_comparable(connection, build, accept=accept):
             await catch_up(connection, self._past, build, await self._ends(build))
             return []
         self._tell("catching up", build)
@@ -268,11 +307,11 @@ class Rebuild:
         self, connection: Connection, build: Build, live: Version, kept: Version | None
     ) -> None:
         async def last_steps(held: Connection) -> None:
+            ends = await self._ends(build)
             if live.rule_version == build.model.version:
                 await held.execute("SET LOCAL search_path TO public")
-                ends = await build.checkpoints.load(held, build.lanes)
-            else:
-                ends = await self._ends(build)
+                with suppress(OtherLogError):  # Accepted before: then up to the log's end.
+                    ends = await build.checkpoints.load(held, build.lanes)
             await catch_up(held, self._past, build, ends)
 
         await switch(

@@ -118,6 +118,10 @@ class Retention:
         self.days = days
         self._zone = zone
 
+    def keep_days(self, days: int) -> None:
+        """Keep things for `days` days from the next run on."""
+        self.days = days
+
     async def last_run(self) -> RunRow | None:
         """Return the newest run that was finished."""
         return await self._queries.last_run()

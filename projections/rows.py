@@ -75,6 +75,8 @@ class FileRow(Row, frozen=True, kw_only=True):
     state: State
     reason: str
     """rejected: code; duplicate: file id; parked: cause; pending: stage; filtered: words."""
+    redacted_at: datetime | None
+    """When retention deleted its bytes; None: it did not."""
 
 
 class PictureRow(Row, frozen=True, kw_only=True):
@@ -102,6 +104,10 @@ class PictureRow(Row, frozen=True, kw_only=True):
     parked_error: str | None
     state: State
     reason: str
+    redacted_at: datetime | None
+    """When retention deleted its bytes; None: it did not."""
+    sha256: str | None
+    """Of the file that was taken in; None for a frame of a video."""
 
 
 class DetectionRow(Row, frozen=True, kw_only=True):
@@ -167,6 +173,12 @@ class EventRow(Row, frozen=True, kw_only=True):
     model_tokens_in: int | None
     model_tokens_out: int | None
     model_seconds: float | None
+    model_tokens_cached: int | None
+    """Tokens of the question that the model still had from before."""
+    model_context_window: int | None
+    """Tokens of context that the model has for one question."""
+    model_left_out: list[str] | None
+    """Parts of the question that did not fit the context, the least useful first."""
     model_summary: str | None
     model_reasoning: str | None
     refined_at: datetime | None

@@ -11,11 +11,12 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from domain.errors import HsiError, TransientError
 from projections.checkpoints import (
+    AheadOfLogError,
     CheckpointConflictError,
     Checkpoints,
     Cursors,
-    ForeignCheckpointError,
     ends_of,
+    lost_lane,
 )
 from projections.database import Pool
 from projections.read_model import ReadModel
@@ -33,7 +34,7 @@ PACE_SECONDS = 0.02
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
 
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TransientError)
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TransientError)
 """PostgreSQL or Redis does not answer (or a deadlock was broken): the same run later."""
 
 _log = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ class Projector:
     async def run(self, stop: asyncio.Event) -> None:
         """Apply the log until `stop` is set; waits out PostgreSQL and Redis being away.
 
-        Raises ForeignCheckpointError when the log is not the one the read model was filled from.
+        Raises ForeignCheckpointError when the log is not the one the read model was filled from,
+        AheadOfLogError when it is, but has lost its end.
         """
         try:
             await self._run(stop)
@@ -126,14 +128,14 @@ class Projector:
             began = loop.time()
             try:
                 if await self.run_once(stop=stop):
-                    await _pause(stop, began + PACE_SECONDS - loop.time())
+                    await pause(stop, began + PACE_SECONDS - loop.time())
                 wait = FIRST_WAIT_SECONDS
             except PoolClosed:
                 raise
-            except _AWAY as error:
+            except AWAY as error:
                 self._cursors = None  # where things stand is looked up again, and checked
                 self._say_away(error, wait)
-                await _pause(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
+                await pause(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 
     def _say_away(self, error: BaseException, wait: float) -> None:
@@ -154,13 +156,9 @@ class Projector:
                 cursors = await self._checkpoints.load(connection, lanes)
         except (pg.UndefinedTable, pg.UndefinedColumn) as error:
             raise self._schema_missing(error) from error
-        for (stream, partition), position in cursors.items():
-            if await self._event_log.has_lost(stream, partition, position):
-                raise ForeignCheckpointError(
-                    f"the read model {self.name} has applied {stream}/{partition} up to "
-                    f"{position}, which the log does not hold: the log has lost its end; "
-                    "restore the log, or point DATABASE_URL at an empty database to rebuild"
-                )
+        lane = await lost_lane(self._event_log, cursors)
+        if lane is not None:
+            raise AheadOfLogError(self.name, lane, cursors[lane])
         return cursors
 
     async def _commit(self, old: Cursors, new: Cursors, envelopes: Sequence[Envelope]) -> None:
@@ -182,7 +180,7 @@ class Projector:
         )
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
+async def pause(stop: asyncio.Event, seconds: float) -> None:
     """Wait `seconds`, or less when `stop` is set."""
     if seconds <= 0:
         return

@@ -56,17 +56,19 @@ UPSERT_REFINED: Final = """
 INSERT INTO events AS e (
     id, camera_id, model_stage, model_score, model_assessed_score, model_assessed_level, model,
     model_prompt_version, model_prompt_sha256, model_raw_text, model_tokens_in,
-    model_tokens_out, model_seconds, model_summary, model_reasoning, refined_at)
+    model_tokens_out, model_seconds, model_tokens_cached, model_context_window, model_left_out,
+    model_summary, model_reasoning, refined_at)
 SELECT
     id, camera_id, model_stage, model_score, model_assessed_score, model_assessed_level, model,
     model_prompt_version, model_prompt_sha256, model_raw_text, model_tokens_in,
-    model_tokens_out, model_seconds, model_summary, model_reasoning, refined_at
+    model_tokens_out, model_seconds, model_tokens_cached, model_context_window, model_left_out,
+    model_summary, model_reasoning, refined_at
 FROM json_to_recordset(%(rows)s::json) AS r (
     id text, camera_id text, model_stage text, model_score bigint, model_assessed_score bigint,
     model_assessed_level text, model text, model_prompt_version text, model_prompt_sha256 text,
     model_raw_text text, model_tokens_in bigint, model_tokens_out bigint,
-    model_seconds double precision, model_summary text, model_reasoning text,
-    refined_at timestamptz)
+    model_seconds double precision, model_tokens_cached bigint, model_context_window bigint,
+    model_left_out text[], model_summary text, model_reasoning text, refined_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     model_stage = EXCLUDED.model_stage, model_score = EXCLUDED.model_score,
     model_assessed_score = EXCLUDED.model_assessed_score,
@@ -75,6 +77,9 @@ ON CONFLICT (id) DO UPDATE SET
     model_prompt_sha256 = EXCLUDED.model_prompt_sha256,
     model_raw_text = EXCLUDED.model_raw_text, model_tokens_in = EXCLUDED.model_tokens_in,
     model_tokens_out = EXCLUDED.model_tokens_out, model_seconds = EXCLUDED.model_seconds,
+    model_tokens_cached = EXCLUDED.model_tokens_cached,
+    model_context_window = EXCLUDED.model_context_window,
+    model_left_out = EXCLUDED.model_left_out,
     model_summary = EXCLUDED.model_summary, model_reasoning = EXCLUDED.model_reasoning,
     refined_at = EXCLUDED.refined_at
 WHERE e.model_stage IS NULL
@@ -146,6 +151,9 @@ class _Refined(msgspec.Struct, frozen=True, kw_only=True):
     model_tokens_in: int
     model_tokens_out: int
     model_seconds: float
+    model_tokens_cached: int | None
+    model_context_window: int | None
+    model_left_out: tuple[str, ...]
     model_summary: str
     model_reasoning: str
     refined_at: datetime
@@ -258,6 +266,9 @@ def _refined_row(event: AssessmentRefined, at: datetime) -> _Refined:
         model_tokens_in=event.tokens_in,
         model_tokens_out=event.tokens_out,
         model_seconds=event.seconds,
+        model_tokens_cached=event.tokens_cached,
+        model_context_window=event.context_window,
+        model_left_out=event.left_out,
         model_summary=event.summary,
         model_reasoning=event.reasoning,
         refined_at=at,

@@ -144,15 +144,13 @@ async def make_checks(connection: Connection, schema: str) -> None:
 
 
 async def add_order(connection: Connection, version: Version, model: ReadModel) -> None:
-    """Number the rows as they come, over all tables, and make the table of deferred writes."""
+    """Give each row the place of its run, and make the table of deferred writes."""
     await enter(connection, version.schema)
-    await connection.execute(SQL("CREATE SEQUENCE {}").format(Identifier(ORDER)))
-    default = SQL("bigint NOT NULL DEFAULT nextval({})").format(f"{version.schema}.{ORDER}")
     for table in model.tables:
-        add = SQL("ALTER TABLE {} ADD COLUMN {} ").format(Identifier(table), Identifier(ORDER))
-        await connection.execute(add + default)
+        add = SQL("ALTER TABLE {} ADD COLUMN {} bigint")
+        await connection.execute(add.format(Identifier(table), Identifier(ORDER)))
     await connection.execute(
-        SQL("CREATE TABLE deferred_writes (number {}, statement text, rows text)").format(default)
+        "CREATE TABLE deferred_writes (number bigserial, statement text, rows text)"
     )
 
 
@@ -162,7 +160,6 @@ async def drop_order(connection: Connection, model: ReadModel) -> None:
         drop = SQL("ALTER TABLE {} DROP COLUMN {}")
         await connection.execute(drop.format(Identifier(table), Identifier(ORDER)))
     await connection.execute("DROP TABLE deferred_writes")
-    await connection.execute(SQL("DROP SEQUENCE {}").format(Identifier(ORDER)))
 
 
 async def enter(connection: Connection, schema: str) -> None:

@@ -2,7 +2,7 @@
 
 Names are exact and in capitals. An empty value counts as not given, so that
 `REDIS_URL=${REDIS_URL:-}` in a compose file means what it looks like. Values are taken as they
-stand: nothing is expanded inside them.
+stand: nothing is expanded inside them. Secrets may stand in files: runtime/secret_files.py.
 """
 
 import io
@@ -12,6 +12,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dotenv.parser import parse_stream
+
+from runtime.secret_files import (
+    DEFAULT_SECRETS_DIR,
+    SECRETS_VARIABLE,
+    SecretFileError,
+    exposed,
+    file_names,
+    in_folder,
+    read_secret,
+)
 
 RUNTIME_ENV_VARIABLE = "HSI_RUNTIME_ENV_PATH"
 DEFAULT_ENV_FILE = Path(".env")
@@ -42,23 +52,48 @@ def read_layers(
 ) -> Layers:
     """Read every layer and keep, for each of `names`, the value of the last one that has it."""
     layers = Layers()
-    known = names | {RUNTIME_ENV_VARIABLE}
+    secret_files = file_names(names)
+    known = names | {RUNTIME_ENV_VARIABLE, SECRETS_VARIABLE} | secret_files.keys()
     if env_file is not None and not env_file.exists():
         layers.problems.append(f"{env_file}: this settings file does not exist")
     _read_file(layers, env_file or DEFAULT_ENV_FILE, known)
+    _read_secrets(layers, secret_files)
     named = environ.get(RUNTIME_ENV_VARIABLE) or _value(layers, RUNTIME_ENV_VARIABLE)
     if named and not Path(named).exists():
         layers.warnings.append(
             f"{RUNTIME_ENV_VARIABLE} names {named}, which does not exist: nothing was read from it"
         )
     _read_file(layers, Path(named) if named else DEFAULT_RUNTIME_ENV_FILE, known)
+    _read_secrets(layers, secret_files)
     for name in sorted(known):
         if value := environ.get(name):
             layers.values[name] = Found(value, ENVIRONMENT)
+    _read_secrets(layers, secret_files)
+    folder = Path(_value(layers, SECRETS_VARIABLE) or DEFAULT_SECRETS_DIR)
+    for name, path in in_folder(folder, names).items():
+        _take_secret(layers, name, path)
     # Only names that begin like ours: the environment is full of other programs' variables.
     for name in sorted(name for name in environ if name.startswith("HSI_") and name not in known):
         layers.warnings += _typo(name, ENVIRONMENT, known)
     return layers
+
+
+def _read_secrets(layers: Layers, secret_files: Mapping[str, str]) -> None:
+    """Put the content of each `NAME_FILE` that the last layer had in the place of `NAME`."""
+    for named, name in secret_files.items():
+        if (found := layers.values.pop(named, None)) is not None:
+            _take_secret(layers, name, Path(found.value), found.source)
+
+
+def _take_secret(layers: Layers, name: str, path: Path, source: str = "") -> None:
+    try:
+        value = read_secret(path)
+        if source and (warning := exposed(path)) is not None:
+            layers.warnings.append(warning)
+    except SecretFileError as error:
+        layers.problems.append(f"{name}: {error}" + (f" (from {source})" if source else ""))
+        return
+    layers.values[name] = Found(value, f"{source}: {path}" if source else str(path))
 
 
 def _value(layers: Layers, name: str) -> str | None:

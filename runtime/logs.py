@@ -10,31 +10,26 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
 from domain.errors import HsiError
+from runtime.context import correlation, correlation_id, trace_id
+from runtime.log_shipping import ShippingHandler, Write, extras
 from runtime.masking import Masker
 from runtime.settings import Settings
 
-_correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
+__all__ = [
+    "JsonFormatter",
+    "PeopleFormatter",
+    "RotatingFile",
+    "configure_logs",
+    "correlation",
+    "set_log_level",
+    "ship_logs",
+]
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_PRIMITIVE = (str, int, float, bool, type(None))
 _QUIET = ("asyncio", "aiokafka", "faust", "mode", "aiohttp.access", "watchfiles")
-
-
-@contextmanager
-def correlation(identity: str) -> Iterator[None]:
-    """Mark every record written inside, also by tasks started inside, with `identity`."""
-    token = _correlation_id.set(identity)
-    try:
-        yield
-    finally:
-        _correlation_id.reset(token)
 
 
 def configure_logs(settings: Settings, role: str) -> None:
@@ -58,12 +53,27 @@ def configure_logs(settings: Settings, role: str) -> None:
         old.close()
     for handler in handlers:
         root.addHandler(handler)
-    root.setLevel(settings.log_level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    set_log_level(settings)
     logging.captureWarnings(True)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)
+
+
+def ship_logs(settings: Settings, role: str, write: Write) -> None:
+    """Send records to a table, too, from LOG_DB_MIN_LEVEL on; call it after `configure_logs`."""
+    least = logging.getLevelNamesMapping()[settings.log_db_min_level]
+    handler = ShippingHandler(write, role, Masker(settings.secrets), least)
+    handler.addFilter(_is_ours)
+    handler.addFilter(_add_correlation_id)
+    logging.getLogger().addHandler(handler)
+
+
+def set_log_level(settings: Settings) -> None:
+    """Write records from LOG_LEVEL on; other libraries' chatter from WARNING on at least."""
+    root = logging.getLogger()
+    root.setLevel(settings.log_level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -73,7 +83,8 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 def _add_correlation_id(record: logging.LogRecord) -> bool:
     # Set where the record is made: a handler may format it later, in another context.
-    record.correlation_id = _correlation_id.get()
+    record.correlation_id = correlation_id.get()
+    record.trace_id = trace_id.get()
     return True
 
 
@@ -93,7 +104,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "logger": record.name,
             "message": record.getMessage(),
-            **_extras(record),
+            **extras(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -121,14 +132,6 @@ class PeopleFormatter(logging.Formatter):
             c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text
         )
         return self._masker(visible)
-
-
-def _extras(record: logging.LogRecord) -> dict[str, object]:
-    return {
-        name: value if isinstance(value, _PRIMITIVE) else str(value)
-        for name, value in vars(record).items()
-        if name not in _STANDARD and name != "role" and value != ""
-    }
 
 
 class RotatingFile(logging.Handler):

@@ -11,20 +11,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import PrivateAttr, ValidationError
+from pydantic import PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from runtime.layers import DEFAULT, Layers, read_layers
+from runtime.layers import DEFAULT, Found, Layers, read_layers
 from runtime.masking import mask_urls, url_password
+from runtime.sections.access import AccessControl, RateLimits
 from runtime.sections.application import Application, Storage
 from runtime.sections.cameras import CameraFolders
+from runtime.sections.enrichment import EnrichmentServices
 from runtime.sections.inference import DetectorService, GpuMonitoring, LanguageModel
 from runtime.sections.risk import Risk
 from runtime.sections.serving import ApiServer
+from runtime.sections.tls import Tls
+from runtime.sections.trials import Trials
 from runtime.sections.upkeep import Folders, Logs, Retention
-from runtime.settings_checks import libpq_url, plain_http_warning
-from runtime.settings_report import SettingsError, problems
+from runtime.settings_checks import libpq_url, plain_http_warning, verifying, with_password
+from runtime.settings_report import SettingsError, problems, shown_value
 from runtime.settings_types import home
+from runtime.tls import tls_warnings
 
 __all__ = ["NAMES", "PROJECT_ROOT", "Settings", "SettingsError", "load_settings"]
 
@@ -39,9 +44,14 @@ class Settings(
     Retention,
     GpuMonitoring,
     Risk,
+    EnrichmentServices,
+    Trials,
     LanguageModel,
     DetectorService,
     CameraFolders,
+    RateLimits,
+    AccessControl,
+    Tls,
     ApiServer,
     Storage,
     Application,
@@ -88,6 +98,21 @@ class Settings(
         """Return where each field's value came from: `default`, `FILE:LINE` or `environment`."""
         return self._sources
 
+    def changed(self, values: Mapping[str, object], source: str) -> "Settings":
+        """Return these settings with others on top; raises SettingsError for what cannot be used.
+
+        Keys are field names; `source` is where the values come from.
+        """
+        known = {name: value for name, value in values.items() if name in type(self).model_fields}
+        try:
+            settings = type(self).model_validate({**dict(self), **known})
+        except ValidationError as error:
+            found = {n.upper(): Found(shown_value(v), source) for n, v in known.items()}
+            raise SettingsError(problems(error, type(self), found)) from None
+        settings._sources = MappingProxyType({**self._sources, **dict.fromkeys(known, source)})
+        settings._warnings = self._warnings
+        return settings
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return what works but deserves a look: typos, unencrypted services."""
@@ -96,7 +121,11 @@ class Settings(
     @property
     def database_dsn(self) -> str | None:
         """Return DATABASE_URL as libpq takes it; None means the embedded server."""
-        return libpq_url(self.database_url) if self.database_url else None
+        if not self.database_url:
+            return None
+        url = verifying(libpq_url(self.database_url), self.database_ca_path)
+        secret = self.postgres_password
+        return with_password(url, secret.get_secret_value()) if secret else url
 
     @property
     def state_dir(self) -> Path:
@@ -118,15 +147,42 @@ class Settings(
         ).absolute()
 
     @property
+    def enrichment_urls(self) -> Mapping[str, str]:
+        """Return the optional services that are configured: florence, clip, enrichment."""
+        named = {
+            "florence": self.florence_url,
+            "clip": self.clip_url,
+            "enrichment": self.enrichment_url,
+        }
+        return {service: url for service, url in named.items() if url}
+
+    @property
+    def trial_groups(self) -> tuple[str, ...]:
+        """Return the consumer groups of the candidates on trial."""
+        detector = ("trial_detector",) if self.candidate_rtdetr_url else ()
+        asking = self.candidate_prompt or self.candidate_nemotron_url
+        return (*detector, *(("trial_prompt",) if asking else ()))
+
+    @property
     def secrets(self) -> frozenset[str]:
         """Return every secret text that must never be shown or logged."""
-        secrets = [s.get_secret_value() for s in (self.redis_password, self.nemotron_api_key) if s]
-        urls = (self.database_url, self.redis_url, self.rtdetr_url, self.nemotron_url)
+        secrets = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        secrets += self.configured_keys
+        stores = (self.database_url, self.redis_url)
+        detectors = (self.rtdetr_url, self.candidate_rtdetr_url)
+        models = (self.nemotron_url, self.candidate_nemotron_url)
+        urls = (*stores, *detectors, *models, *self.enrichment_urls.values())
         return frozenset([*secrets, *filter(None, (url_password(u) for u in urls if u))])
 
     def _risks(self) -> list[str]:
         named = {"RTDETR_URL": self.rtdetr_url, "NEMOTRON_URL": self.nemotron_url}
-        return [w for n, url in named.items() if url and (w := plain_http_warning(n, url))]
+        named |= {"CANDIDATE_RTDETR_URL": self.candidate_rtdetr_url}
+        named |= {f"{service.upper()}_URL": url for service, url in self.enrichment_urls.items()}
+        plain = [w for n, url in named.items() if url and (w := plain_http_warning(n, url))]
+        if plain and self.production and not self.allow_plain_http_ai:
+            allow = "; PRODUCTION=true refuses that unless ALLOW_PLAIN_HTTP_AI=true"
+            raise SettingsError([line + allow for line in plain])
+        return [*plain, *tls_warnings(self)]
 
 
 NAMES = frozenset(name.upper() for name in Settings.model_fields)

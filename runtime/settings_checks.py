@@ -3,7 +3,7 @@
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _POSTGRESQL_SCHEMES = (
@@ -44,6 +44,29 @@ def check_redis_url(url: str) -> str:
     return url
 
 
+def with_authority(url: str, authority: Path | None) -> str:
+    """Return a Redis URL whose server is checked by the authority in a file."""
+    if authority is None or "ssl_ca_certs=" in url:
+        return url
+    if not url.startswith("rediss://"):
+        raise ValueError(
+            "is no rediss:// URL, and REDIS_CA_PATH is given: encrypt it, or unset it"
+        )
+    parts = urlsplit(url)
+    query = [*parse_qsl(parts.query), ("ssl_ca_certs", str(authority.absolute()))]
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def verifying(url: str, authority: Path | None) -> str:
+    """Return a libpq URL whose server must show a certificate by the authority in a file."""
+    if authority is None:
+        return url
+    parts = urlsplit(url)
+    query = {"sslmode": "verify-full", **dict(parse_qsl(parts.query))}
+    query["sslrootcert"] = str(authority.absolute())
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
 def check_database_url(url: str) -> str:
     """Accept PostgreSQL under the names other drivers give it; explain why SQLite is refused."""
     if urlsplit(url).scheme.startswith("sqlite"):
@@ -63,6 +86,16 @@ def libpq_url(url: str) -> str:
     parts = urlsplit(url)
     query = [("sslmode" if key == "ssl" else key, value) for key, value in parse_qsl(parts.query)]
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
+
+
+def with_password(url: str, password: str) -> str:
+    """Return a URL with a password, unless it carries one or names nobody whose it could be."""
+    parts = urlsplit(url)
+    if parts.password or not parts.username:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    secret = quote(password, safe="")
+    return urlunsplit(parts._replace(netloc=f"{user.rstrip(':')}:{secret}@{host}"))
 
 
 def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Says in words what is wrong with settings: name, value, what is allowed, and where it stands."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ def problems(
         what = str(item["ctx"]["error"]) if said else f"must be {allowed(schema[field])}"
         lines.setdefault(name, f"{name}={shown} (from {found.source}): {what}")
     return list(lines.values())
+
+
+def shown_value(value: object) -> str:
+    """Return a value as one writes it in `.env`."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def is_secret(model: type[BaseModel], field: str) -> bool:

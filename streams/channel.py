@@ -15,6 +15,8 @@ import faust
 
 from domain.errors import HsiError
 from domain.outcomes import Done, Outcome, Park, Retry
+from domain.trace import trace_id
+from runtime.context import correlation
 from runtime.service import DrainingService
 from streams.connection import BehindLogError
 from streams.consumer import ConsumerGroup
@@ -51,7 +53,11 @@ def each(handler: Callable[[Envelope], Awaitable[Outcome]]) -> Handler:
     """Make a run's handler out of one for single entries: one that fails spares the others."""
 
     async def answer(envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        return [await _answered(handler, envelope) for envelope in envelopes]
+        return [await alone(envelope) for envelope in envelopes]
+
+    async def alone(envelope: Envelope) -> Outcome:
+        with correlation(envelope.correlation_id, trace_id(envelope.traceparent)):
+            return await _answered(handler, envelope)
 
     return answer
 

@@ -65,8 +65,11 @@ class Codec:
         """Read one entry; raises UndecodableError naming the entry and what is wrong with it."""
         position = Position.parse(entry_id)
         try:
-            event = self._event(fields[b"type"], fields[b"data"])
+            kind, data = fields[b"type"], fields[b"data"]
+            decoder = self.decoders.get(kind)
+            event = decoder.decode(data) if decoder is not None else self._older(kind, data)
             at = _moment(fields.get(b"at"))
+            traceparent, only_for = fields.get(b"tp"), fields.get(b"for")
             return Envelope(
                 id=fields[b"id"].decode(),
                 event=event,
@@ -76,8 +79,8 @@ class Codec:
                 occurred_at=at or position.recorded_at,
                 correlation_id=fields[b"cor"].decode(),
                 causation_id=fields[b"cau"].decode(),
-                traceparent=fields.get(b"tp", b"").decode(),
-                only_for=fields.get(b"for", b"").decode(),
+                traceparent=traceparent.decode() if traceparent else "",
+                only_for=only_for.decode() if only_for else "",
             )
         except KeyError as error:
             raise UndecodableError(
@@ -95,10 +98,8 @@ class Codec:
         except UndecodableError as error:
             return _unreadable(stream, partition, entry_id, fields, error)
 
-    def _event(self, kind: bytes, data: bytes) -> Event:
-        decoder = self.decoders.get(kind)
-        if decoder is not None:
-            return decoder.decode(data)
+    def _older(self, kind: bytes, data: bytes) -> Event:
+        """Raise an event of an older version."""
         tag, _, version = kind.decode().rpartition("/")
         current = self.types.get(tag)
         if current is None:

@@ -15,13 +15,14 @@ from domain.errors import PermanentError
 from domain.events import Event
 from domain.ids import follow_up_id
 from domain.outcomes import Done, Outcome, Park, Retry
+from domain.trace import traceparent_of
 from streams import scripts
 from streams.connection import Script, redis_errors
 from streams.deadletter import parked
 from streams.envelope import Envelope, NewEvent, Position
 from streams.lease import Lease
 from streams.log import EventLog, entries_of
-from streams.names import GROUPS, redrive_name, redrives_key, stream_key
+from streams.names import STREAM_OF, redrive_name, redrives_key, stream_key
 
 _settle = Script(scripts.SETTLE)
 _hold = Script(scripts.HOLD)
@@ -55,7 +56,7 @@ class ConsumerGroup:
     def __init__(self, log: EventLog, group: str, partition: int, consumer: str) -> None:
         self.log = log
         self.group = group
-        self.stream = GROUPS[group]
+        self.stream = STREAM_OF[group]
         self.partition = partition
         self.consumer = consumer
         self.key = stream_key(partition, self.stream)
@@ -234,7 +235,7 @@ def follow_ups(cause: Envelope, events: Sequence[Event], *, first: int = 0) -> l
                 event=event,
                 correlation_id=cause.correlation_id,
                 causation_id=cause.id,
-                traceparent=cause.traceparent,
+                traceparent=traceparent_of(event, cause.traceparent),
             )
         )
     return news

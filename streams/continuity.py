@@ -14,6 +14,7 @@ from typing import Any
 from domain.errors import HsiError, ServiceUnavailableError
 from runtime.tasks import end
 from streams.envelope import START, Position
+from streams.names import trimmed_key
 
 Execute = Callable[..., Awaitable[Any]]
 """Sends one Redis command and answers its reply."""
@@ -109,9 +110,36 @@ async def is_lost(execute: Execute, name: str, position: Position) -> bool:
         return True
     if position <= Position.parse(info[b"max-deleted-entry-id"]):
         return False
-    # A trimmed stream begins behind the position; one with an older entry was not trimmed there.
+    return not await _was_trimmed(execute, name, position, whole=_keeps_all(info))
+
+
+async def _was_trimmed(execute: Execute, name: str, position: Position, *, whole: bool) -> bool:
+    """Say whether a missing entry was trimmed, as far as the stream tells.
+
+    One that has lost all that it held and went on since looks like a trimmed one.
+    """
+    if whole:
+        return False
+    mark = await execute("GET", trimmed_key(name))
+    if mark is not None:
+        return position < Position.parse(mark)
+    # Trimmed by other hands: then it begins behind the position.
     first = await execute("XRANGE", name, "-", "+", "COUNT", "1")
-    return bool(first) and Position.parse(first[0][0]) < position
+    return not first or Position.parse(first[0][0]) > position
+
+
+async def is_whole(execute: Execute, name: str) -> bool:
+    """Say whether all that a stream ever took in is in it, or was trimmed by the archive."""
+    if not await execute("EXISTS", name):
+        return True
+    return (
+        _keeps_all(_pairs(await execute("XINFO", "STREAM", name)))
+        or await execute("GET", trimmed_key(name)) is not None
+    )
+
+
+def _keeps_all(info: dict[bytes, Any]) -> bool:
+    return int(info[b"entries-added"]) == int(info[b"length"])
 
 
 def _run_id_in(info: Any) -> bytes:  # noqa: ANN401 - bytes, or already parsed

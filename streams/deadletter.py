@@ -114,7 +114,7 @@ def outcome_unasked(envelope: Envelope, attempts: int, group: str = "") -> Outco
     processes.
     """
     if envelope.only_for not in ("", group):
-        return Done()
+        return Done(passed_by=True)
     if isinstance(envelope.event, UnreadableEntry):
         return Park(UndecodableError(envelope.event.error))
     if attempts > MAX_DELIVERIES:

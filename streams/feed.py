@@ -269,7 +269,8 @@ class PartitionFeed:
 
         Only a probe can: what is parked or passed by may never have reached the service.
         """
-        return isinstance(outcome, Done) and self._is_probe(delivery)
+        asked = isinstance(outcome, Done) and not outcome.passed_by
+        return asked and self._is_probe(delivery)
 
     def _is_probe(self, delivery: Delivery) -> bool:
         return delivery.envelope.position in self._sent_as_probe

@@ -7,7 +7,7 @@ from pathlib import Path
 from streams.connection import redis_errors
 from streams.envelope import LAST_SEQ, START, Envelope, Position
 from streams.log import EventLog
-from streams.names import key
+from streams.names import stream_key, trimmed_key
 from streams.segments import ArchiveError, Entry, Segment, load_manifest, read_segment
 
 READ_RUN = 2000
@@ -18,15 +18,10 @@ class MissingHistoryError(ArchiveError):
     """Entries were trimmed from the stream, and the archive at hand does not have them."""
 
 
-def trimmed_key(stream: str, partition: int) -> str:
-    """Return the key that says below which position a stream was trimmed."""
-    return key(partition, "trimmed", stream)
-
-
 async def trimmed_below(log: EventLog, stream: str, partition: int) -> Position:
     """Return the position below which the stream holds nothing any more; START: it is whole."""
     async with redis_errors():
-        value = await log.client.get(trimmed_key(stream, partition))
+        value = await log.client.get(trimmed_key(stream_key(partition, stream)))
     return Position.parse(value) if value else START
 
 

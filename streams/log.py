@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -14,9 +14,9 @@ from runtime.tasks import end
 from streams import scripts
 from streams.codec import Codec
 from streams.connection import Client, Script, connect, redis_errors
-from streams.continuity import Continuity, is_lost
+from streams.continuity import Continuity, is_lost, is_whole
 from streams.envelope import START, Envelope, NewEvent, Position
-from streams.names import GROUPS, META_KEY, key, partition_of, stream_key
+from streams.names import GROUPS, META_KEY, STREAM_OF, key, partition_of, stream_key
 
 REMEMBER_IDS_SECONDS = 86_400
 """How long a second append with the same id is recognised and does nothing."""
@@ -95,6 +95,8 @@ class EventLog:
         self.continuity = continuity or Continuity()
         self.continuity.execute = self._execute
         self.codec = Codec.of()
+        self.groups: dict[str, str] = dict(GROUPS)
+        """The consumer groups of this installation, with the optional ones that it uses."""
 
     @classmethod
     async def open(
@@ -124,17 +126,18 @@ class EventLog:
                 incarnation=meta[b"incarnation"].decode(),
                 continuity=continuity,
             )
-            await log._found_groups()
+            await log.use_groups(GROUPS)
         except BaseException:
             await client.aclose()
             raise
         return log
 
-    async def _found_groups(self) -> None:
-        """Create every consumer group at 0, so that no entry can come before its reader."""
+    async def use_groups(self, groups: Collection[str]) -> None:
+        """Create these consumer groups at 0, so that no entry can come before its reader."""
+        self.groups |= {group: STREAM_OF[group] for group in groups}
         for partition in range(self.partitions):
-            for group, stream in GROUPS.items():
-                await self.ensure_group(stream, partition, group)
+            for group in groups:
+                await self.ensure_group(STREAM_OF[group], partition, group)
 
     async def ensure_group(self, stream: str, partition: int, group: str) -> None:
         """Create `group` at the start of the stream unless it is there."""
@@ -296,6 +299,10 @@ class EventLog:
         """Say whether an entry that was at `position` is gone, though it was not trimmed."""
         return await is_lost(self._execute, stream_key(partition, stream), position)
 
+    async def is_whole(self, stream: str, partition: int) -> bool:
+        """Say whether every entry a stream ever took in still stands there or is archived."""
+        return await is_whole(self._execute, stream_key(partition, stream))
+
     async def newest(self, stream: str, partition: int) -> Position:
         """Return the position of the last entry ever appended, START when there was none."""
         async with redis_errors():
@@ -319,7 +326,7 @@ class EventLog:
         That is now, or when the oldest entry was recorded that is not handled yet. Nothing that is
         appended after the answer has an earlier position, unless that clock is set back.
         """
-        name = stream_key(partition, GROUPS[group])
+        name = stream_key(partition, STREAM_OF[group])
         answer = await _handled_until.run(self.client, [name], [group])
         return Position(int(answer), 0).recorded_at
 
@@ -343,7 +350,7 @@ class EventLog:
 
     async def backlog(self) -> list[GroupBacklog]:
         """Return what every consumer group still has to do, over all partitions."""
-        return [await self._backlog(group, stream) for group, stream in GROUPS.items()]
+        return [await self._backlog(group, stream) for group, stream in self.groups.items()]
 
     async def _backlog(self, group: str, stream: str) -> GroupBacklog:
         pending = lag = 0

@@ -12,6 +12,8 @@ STREAMS: Final = (
     "detections",
     "batches",
     "assessments",
+    "enrichments",
+    "trials",
     "alerts",
     "cameras",
     "system",
@@ -27,6 +29,20 @@ GROUPS: Final = {
 }
 """Consumer group → the stream it reads; every group is created at 0 before the first append."""
 
+OPTIONAL_GROUPS: Final = {
+    "enrich_florence": "batches",
+    "enrich_clip": "batches",
+    "enrich_attributes": "batches",
+    "trial_detector": "detections",
+    "trial_prompt": "assessments",
+}
+"""Groups of stages that an installation may do without. They are created, at 0 too, when their
+service is configured, so that they begin with what the stream still holds; without one they hold
+nobody up."""
+
+STREAM_OF: Final = {**GROUPS, **OPTIONAL_GROUPS}
+"""Consumer group → the stream it reads, those of optional stages as well."""
+
 
 def partition_of(camera_id: str, partitions: int) -> int:
     """Return the partition that all events of `camera_id` go to."""
@@ -41,6 +57,12 @@ def stream_key(partition: int, stream: str) -> str:
 def key(partition: int, *parts: str) -> str:
     """Return a Redis key beside the streams of `partition` (leases, ledgers, snapshots)."""
     return f"hsi:{{{partition}}}:{':'.join(parts)}"
+
+
+def trimmed_key(name: str) -> str:
+    """Return the key that says below which position the stream under key `name` was trimmed."""
+    prefix, _, stream = name.rpartition(":")
+    return f"{prefix}:trimmed:{stream}"
 
 
 def redrives_key(partition: int) -> str:

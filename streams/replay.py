@@ -1,8 +1,8 @@
 """Replay source: a stretch of the log with fixed ends, read in the order it came to be."""
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 import msgspec
@@ -11,10 +11,14 @@ from domain.events import SYSTEM, Moment, SettingsApplied
 from streams.envelope import START, Envelope, Position
 from streams.history import History
 from streams.log import EventLog
+from streams.lookup import Lookup, Place
 
 Value = TypeVar("Value")
 
 STREAMS = ("batches", "assessments", "detections")
+
+_TICK = timedelta(milliseconds=1)
+"""What the log's clock tells apart."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,14 +102,43 @@ async def in_order(
             return
 
 
-async def settings_told(history: History, log: EventLog) -> Timeline[SettingsApplied]:
-    """Return the settings that the pipeline told the log, by when it took them in."""
+async def settings_told(
+    history: History, log: EventLog, end: datetime, positions: Sequence[Position] | None = None
+) -> Timeline[SettingsApplied]:
+    """Return the settings that the pipeline told the log up to `end`, by when it took them in.
+
+    `positions` are where they stand, if that is known; else the stream is gone through, past all
+    the readings that stand in it too.
+    """
+    partition = log.partition_of(SYSTEM)
     timeline: Timeline[SettingsApplied] = Timeline()
-    async for run in history.read_all("system", log.partition_of(SYSTEM), START):
-        for envelope in run:
-            if isinstance(envelope.event, SettingsApplied):
-                timeline.set(envelope.recorded_at, envelope.event)
+    if positions is not None:
+        places = [Place("system", partition, position) for position in positions]
+        found = await Lookup(log, history).find(places)
+        if not found.troubles and len(found.entries) == len(places):
+            _take_settings(timeline, [found.entries[place] for place in sorted(places)], end)
+            return timeline
+    async for run in history.read_all("system", partition, START):
+        _take_settings(timeline, run, end)
+        if run[-1].recorded_at > end:
+            break
     return timeline
+
+
+def _take_settings(
+    timeline: Timeline[SettingsApplied], run: Sequence[Envelope], end: datetime
+) -> None:
+    for envelope in run:
+        if isinstance(envelope.event, SettingsApplied) and envelope.recorded_at <= end:
+            timeline.set(counts_from(envelope), envelope.event)
+
+
+def counts_from(told: Envelope) -> datetime:
+    """Return from when settings count: for all that is recorded after them, to the millisecond.
+
+    What was recorded before they were may have been decided by then, in the same millisecond too.
+    """
+    return told.recorded_at + _TICK
 
 
 async def cameras_told(history: History, log: EventLog, take: Callable[[Envelope], None]) -> None:

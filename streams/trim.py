@@ -9,12 +9,19 @@ import msgspec
 
 from streams.connection import Script, redis_errors
 from streams.envelope import START, Position
-from streams.history import trimmed_key
 from streams.log import EventLog
-from streams.names import GROUPS, stream_key
+from streams.names import OPTIONAL_GROUPS, stream_key, trimmed_key
 from streams.segments import Manifest
 
-TRIMMED: Final = ("files", "detections", "batches", "assessments", "system")
+TRIMMED: Final = (
+    "files",
+    "detections",
+    "batches",
+    "assessments",
+    "enrichments",
+    "trials",
+    "system",
+)
 """Streams that are trimmed. `cameras`, `alerts` and `parked` stay whole: they are small, and they
 are read from their beginning."""
 
@@ -79,24 +86,23 @@ async def trim(log: EventLog, bound: Bound) -> int:
     """Drop what stands below the bound; return how many entries that were."""
     if bound.below == START:
         return 0
-    keys = [
-        stream_key(bound.partition, bound.stream),
-        trimmed_key(bound.stream, bound.partition),
-    ]
-    return int(await _trim.run(log.client, keys, [str(bound.below)]))
+    name = stream_key(bound.partition, bound.stream)
+    return int(await _trim.run(log.client, [name, trimmed_key(name)], [str(bound.below)]))
 
 
 async def _groups(log: EventLog, lane: Lane) -> dict[str, Position]:
     """Return the oldest position each consumer group of a lane still needs."""
     stream, partition = lane
     name = stream_key(partition, stream)
-    needs = {f"group {group}": START for group, read in GROUPS.items() if read == stream}
+    needs = {f"group {group}": START for group, read in log.groups.items() if read == stream}
     async with redis_errors():
         if not await log.client.exists(name):
             return needs
         rows = await log.client.xinfo_groups(name)
         for row in rows:
             group = row["name"].decode()
+            if group in OPTIONAL_GROUPS and group not in log.groups:
+                continue  # Its service is no longer configured: nobody will ever read on there.
             pending = await log.client.xpending(name, group)
             delivered = Position.parse(row["last-delivered-id"])
             first = Position.parse(pending["min"]) if pending["min"] else delivered.next()

@@ -7,6 +7,8 @@ const cameras = new Map(); // camera id → camera
 let older = null; // where the next page begins
 let cursor = null; // how far the live feed has told us
 let backOff = 1000;
+let feed = null; // the WebSocket that tells what is new
+let changeToken = null; // what the server wants to see with every change by a session
 
 // --- small helpers --------------------------------------------------------------------------
 
@@ -16,8 +18,10 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-async function ask(path, options) {
-  const response = await fetch(path, options);
+async function ask(path, options = {}) {
+  const headers = { ...options.headers, ...(changeToken && { "X-CSRF-Token": changeToken }) };
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401 && path !== "/api/session") signIn();
   const body = response.status === 204 ? null : await response.json();
   if (!response.ok) throw new Error(body?.detail ?? `${path}: ${response.status}`);
   return body;
@@ -136,10 +140,27 @@ async function explain(id, details) {
     : `Score: ${event.rule_score} by ${event.rules_version}. No language model has looked at this.`;
   details.replaceChildren(details.firstElementChild,
     element("p", { textContent: event.reasoning }), signals,
+    ...(event.enrichments ?? []).map(added).filter(Boolean),
     element("p", { className: "soft", textContent: model }),
     element("p", { className: "soft",
       textContent: `${event.detection_count} detections in ${event.pictures.length} pictures by ${detectors.join("; ")}.` }),
     strip);
+}
+
+// What an optional service added, or why not; one that nobody configured is not worth a line.
+function added(word) {
+  if (word.code === "not_configured") return null;
+  const by = word.model ? ` (${word.model} ${word.model_version})` : "";
+  if (word.status === "not_enriched") {
+    return element("p", { className: "soft", textContent: `Not enriched by ${word.service}: ${word.why}` });
+  }
+  const said = word.caption ?? (word.objects.length
+    ? word.objects.map((found) => `${found.label}: ${found.attributes.map(
+      (one) => `${words(one.name)} ${one.value}`).join(", ") || "nothing told"}`).join("; ")
+    : word.sightings.map((seen) => seen.similarity === null
+      ? `${seen.label}: not seen before`
+      : `${seen.label}: seen before, ${Math.round(seen.similarity * 100)} % alike (entity ${seen.entity_id})`).join("; "));
+  return element("p", { className: "enriched", textContent: `${said}${by}` });
 }
 
 // --- the timeline ---------------------------------------------------------------------------
@@ -220,18 +241,74 @@ function unregistered(camera) {
   }), add);
 }
 
+// --- who looks ------------------------------------------------------------------------------
+
+// A server that asks for keys gets one once; a cookie stands for it from then on.
+async function enter() {
+  const response = await fetch("/api/session").catch(() => null);
+  if (response?.status === 401) return signIn();
+  const session = response?.ok ? await response.json() : null;
+  changeToken = session?.csrf_token ?? null;
+  $("who").hidden = !session?.required;
+  $("who").firstElementChild.textContent = session?.name ?? "";
+  $("login").hidden = true;
+  return connect();
+}
+
+function signIn() {
+  changeToken = null;
+  live("sign in to look", "warn");
+  $("who").hidden = true;
+  $("login").hidden = false;
+  $("key").focus();
+}
+
+$("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await ask("/api/session", sendJson("POST", { api_key: $("key").value }));
+    $("refused").textContent = "";
+    $("key").value = "";
+    await enter();
+  } catch (error) {
+    $("refused").textContent = error.message;
+  }
+});
+
+$("sign-out").addEventListener("click", async () => {
+  await guarded(() => ask("/api/session", { method: "DELETE" }));
+  location.reload();
+});
+
+// The live feed is not for this caller; true: trying again at once is no use.
+function refused(reason) {
+  if (/^(key_missing|wrong_key)/.test(reason)) {
+    signIn();
+    return true;
+  }
+  if (!reason.startsWith("outside_scope")) return false;
+  live("your cameras, every 15 s", "good"); // the feed tells of all cameras
+  const look = () => guarded(async () => { await loadCameras(); await load(); });
+  look();
+  setInterval(() => document.hidden || look(), 15_000);
+  return true;
+}
+
 // --- live -----------------------------------------------------------------------------------
 
 function connect() {
+  if (feed && feed.readyState <= WebSocket.OPEN) return; // signing in anew needs no second one
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const resume = cursor ? `?cursor=${cursor}` : "";
   const socket = new WebSocket(`${scheme}://${location.host}/ws/events${resume}`);
+  feed = socket;
   const ping = setInterval(() => {
     if (socket.readyState === WebSocket.OPEN) socket.send("ping");
   }, 60_000);
   socket.addEventListener("message", (message) => hear(JSON.parse(message.data)));
-  socket.addEventListener("close", () => {
+  socket.addEventListener("close", (closed) => {
     clearInterval(ping);
+    if (closed.code === 1008 && refused(closed.reason)) return;
     live(`reconnecting…`, "warn");
     setTimeout(connect, backOff);
     backOff = Math.min(backOff * 2, 30_000);
@@ -303,6 +380,6 @@ async function health() {
 $("older").addEventListener("click", () => load(older));
 $("filters").addEventListener("change", () => load());
 $("filters").addEventListener("submit", (event) => event.preventDefault());
-connect();
+enter();
 health();
 setInterval(() => document.hidden || health(), 5000);

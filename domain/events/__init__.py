@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from domain.events.access import ActionAudited, ApiKeyCreated, ApiKeyRevoked, KeyRole, Outcome
 from domain.events.assessments import (
     AssessmentRefined,
     BatchFacts,
@@ -31,6 +32,18 @@ from domain.events.batches import (
 )
 from domain.events.cameras import CameraRegistered, CameraRemoved, CameraUpdated
 from domain.events.detections import ObjectsDetected, PictureFiltered
+from domain.events.enrichments import (
+    Attribute,
+    Enrichment,
+    EnrichmentService,
+    EventCaptioned,
+    EventNotEnriched,
+    ObjectAttributes,
+    ObjectsDescribed,
+    ObjectsEmbedded,
+    Sighting,
+    SightingKind,
+)
 from domain.events.files import (
     CapturedFrom,
     FileDuplicated,
@@ -41,18 +54,25 @@ from domain.events.files import (
 from domain.events.parked import EntryDiscarded, EntryParked, EntryRedriven
 from domain.events.system import (
     SYSTEM,
+    ConfigChanged,
     GpuReading,
     GpuSampled,
     RetentionFinished,
     ServiceStateChanged,
     ServiceStatus,
     SettingsApplied,
+    SettingValue,
 )
+from domain.events.trials import CandidateCompared, PromptCompared
 
 __all__ = [
     "EVENT_TYPES",
     "SYSTEM",
+    "ActionAudited",
+    "ApiKeyCreated",
+    "ApiKeyRevoked",
     "AssessmentRefined",
+    "Attribute",
     "Baseline",
     "BatchClosed",
     "BatchEscalated",
@@ -62,31 +82,46 @@ __all__ = [
     "CameraRegistered",
     "CameraRemoved",
     "CameraUpdated",
+    "CandidateCompared",
     "CapturedFrom",
     "CloseReason",
+    "ConfigChanged",
+    "Enrichment",
+    "EnrichmentService",
     "EntryDiscarded",
     "EntryParked",
     "EntryRedriven",
     "Event",
+    "EventCaptioned",
     "EventHeld",
+    "EventNotEnriched",
     "EventReviewed",
     "FileDuplicated",
     "FileRejected",
     "GpuReading",
     "GpuSampled",
     "ImageReceived",
+    "KeyRole",
     "Level",
     "Moment",
+    "ObjectAttributes",
     "ObjectFact",
+    "ObjectsDescribed",
     "ObjectsDetected",
+    "ObjectsEmbedded",
+    "Outcome",
     "PictureBatched",
     "PictureFiltered",
+    "PromptCompared",
     "RetentionApplied",
     "RetentionFinished",
     "RiskAssessed",
     "ServiceStateChanged",
     "ServiceStatus",
+    "SettingValue",
     "SettingsApplied",
+    "Sighting",
+    "SightingKind",
     "Signal",
     "Stage",
     "VideoReceived",
@@ -117,9 +152,19 @@ EVENT_TYPES: dict[str, type[Event]] = {
         GpuSampled,
         ServiceStateChanged,
         SettingsApplied,
+        ConfigChanged,
+        ApiKeyCreated,
+        ApiKeyRevoked,
+        ActionAudited,
         EntryParked,
         EntryRedriven,
         EntryDiscarded,
+        EventCaptioned,
+        ObjectsEmbedded,
+        ObjectsDescribed,
+        EventNotEnriched,
+        CandidateCompared,
+        PromptCompared,
     )
 }
 

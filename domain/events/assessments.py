@@ -99,6 +99,16 @@ class AssessmentRefined(Event, frozen=True, kw_only=True):
     tokens_in: int
     tokens_out: int
     seconds: float
+    started_at: Moment | None = None
+    """Like the two below, as the rules' assessment has it; None in events of older software."""
+    is_fast_path: bool | None = None
+    picture_ids: tuple[str, ...] = ()
+    tokens_cached: int | None = None
+    """Tokens of the question the model still had from before; None: it does not tell."""
+    context_window: int | None = None
+    """Tokens of context the model has for one question; None: it does not tell."""
+    left_out: tuple[str, ...] = ()
+    """Parts of the question that did not fit the context, the least useful first."""
 
     @property
     def occurred_at(self) -> datetime:

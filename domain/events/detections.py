@@ -28,6 +28,10 @@ class ObjectsDetected(Event, frozen=True, kw_only=True):
     fallback: bool = False
     """True when the offline fall-back model ran instead of RT-DETRv2."""
     inference_ms: float
+    canary: bool = False
+    """True when a candidate on trial answered instead of the detector in service."""
+    candidate_failure: str | None = None
+    """Why the candidate did not answer about a picture that was to be a canary."""
 
     @property
     def occurred_at(self) -> datetime:

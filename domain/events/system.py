@@ -49,7 +49,7 @@ class ServiceStateChanged(Event, frozen=True, kw_only=True):
     STREAM: ClassVar[str] = "system"
 
     service: str
-    """detector or risk_model."""
+    """detector, risk_model, or an optional one: florence, clip, enrichment."""
     status: ServiceStatus
     message: str
     changed_at: Moment
@@ -95,6 +95,33 @@ class SettingsApplied(Event, frozen=True, kw_only=True, omit_defaults=False):
     @property
     def occurred_at(self) -> datetime:
         return self.applied_at
+
+
+SettingValue = bool | int | float | str | tuple[str, ...]
+
+
+class ConfigChanged(Event, frozen=True, kw_only=True):
+    """Somebody changed a setting that takes effect in running processes."""
+
+    TAG: ClassVar[str] = "config.changed"
+    STREAM: ClassVar[str] = "system"
+
+    changed_at: Moment
+    actor: str
+    """Who asked for it."""
+    setting: str
+    """Name of the variable, like BATCH_WINDOW_SECONDS."""
+    old: SettingValue
+    new: SettingValue
+    """What counts from now on where it was asked for."""
+    reset: bool = False
+    """True when it goes back to what each process's own layers say."""
+    reason: str = ""
+    """Why, where no person asked for it."""
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.changed_at
 
 
 class RetentionFinished(Event, frozen=True, kw_only=True):

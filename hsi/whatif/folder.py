@@ -12,7 +12,6 @@ import msgspec
 
 from domain.errors import HsiError
 from domain.events import Moment
-from domain.whatif import EventOutcome
 from hsi.whatif.recorded import Span
 from streams.replay import Bounds
 
@@ -107,11 +106,15 @@ class RunFolder:
 
     def segment(self, name: str, *, keep: int = 0) -> "Segment":
         """Open a segment for writing behind its first `keep` bytes."""
-        return Segment(self.path / f"{name}.jsonl", keep)
+        return Segment(self.path_of(name), keep)
+
+    def path_of(self, name: str) -> Path:
+        """Return where a segment lies."""
+        return self.path / f"{name}.jsonl"
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Give the lines of a segment without their ends."""
-        with (self.path / f"{name}.jsonl").open("rb") as file:
+        with self.path_of(name).open("rb") as file:
             for line in file:
                 yield line[:-1]
 
@@ -125,9 +128,9 @@ class Segment:
         self._file.seek(keep)
         self._encoder = msgspec.json.Encoder()
 
-    def write(self, outcome: EventOutcome) -> None:
-        """Add an event."""
-        self._file.write(self._encoder.encode(outcome) + b"\n")
+    def write(self, value: msgspec.Struct) -> None:
+        """Add an event, or what else the segment is about."""
+        self._file.write(self._encoder.encode(value) + b"\n")
 
     def sync(self) -> int:
         """Bring it onto the disk; return its length."""

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from agents.applied import told_positions
 from agents.cameras import LogCameraDirectory
 from domain.errors import HsiError
 from domain.risk import CameraView
 from domain.whatif import Knobs, Tunables
 from hsi.whatif.folder import Asked, Plan, RunFolder
+from hsi.whatif.known import known_events
 from hsi.whatif.models import ModelSay, Redetector
 from hsi.whatif.recorded import Span
-from hsi.whatif.result import Result, compared, counts_of, merged, recorded_by_id
+from hsi.whatif.result import CHANGES, FOUND, Comparison, Result, sort_changes
 from hsi.whatif.run import Changed, Progress, World, read_recorded
 from hsi.whatif.wishes import (
     DETECTOR,
@@ -74,8 +76,12 @@ def pictures_of(settings: Settings) -> PictureStore:
 
 
 async def make(order: Order, folder: RunFolder, url: str, progress: Progress) -> Result:
-    """Run, or go on with, or only load a run; returns its result."""
-    if (stored := folder.load("result", Result)) is not None:
+    """Run, or go on with, or only load a run; returns its result.
+
+    The changes it counts lie in the folder by then: `hsi.whatif.result.Changes` reads them.
+    """
+    stored = folder.load("result", Result)
+    if stored is not None and folder.path_of(CHANGES).exists():
         _check_same(folder, stored.asked, order.asked)
         return stored
     began = time.perf_counter()
@@ -84,16 +90,14 @@ async def make(order: Order, folder: RunFolder, url: str, progress: Progress) ->
         history = History(log, order.settings.archive_folder)
         cameras = await _Cameras.read(history, log)
         plan = await _plan(order, folder, log, cameras)
-        told = await _told(history, log, order.settings)
+        told = await _told(history, log, order.settings, _ends(plan))
         world = await _world(order, history, told, cameras, contexts)
-        pictures, parts = 0, []
-        for partition in range(log.partitions):
-            summary = await read_recorded(folder, plan, world, partition)
-            known = recorded_by_id(folder, partition, summary) if world.refiner else {}
-            changed = Changed(plan, world, partition, summary, known, progress)
-            pictures += await changed.run(folder)
-            parts.append(compared(folder, partition, summary))
-    changes = merged(parts)
+        with folder.segment(FOUND) as found:
+            pictures = 0
+            comparison = Comparison(folder, found)
+            for partition in range(log.partitions):
+                pictures += await _part(folder, plan, world, partition, comparison, progress)
+    sort_changes(folder)
     within = [tunables for _, tunables in told.within(*_ends(plan))]
     result = Result(
         name=folder.name,
@@ -102,16 +106,35 @@ async def make(order: Order, folder: RunFolder, url: str, progress: Progress) ->
         settings=shown_settings(within, order.settings, order.changed, order.chosen),
         notes=tuple(_notes(plan, told, world)),
         pictures=pictures,
-        events_before=sum(part.events_before for part in parts),
-        events_after=sum(part.events_after for part in parts),
-        same=sum(part.same for part in parts),
-        unfinished=sum(part.unfinished for part in parts),
-        counts=counts_of(changes),
+        events_before=comparison.events_before,
+        events_after=comparison.events_after,
+        same=comparison.same,
+        unfinished=comparison.unfinished,
+        counts=comparison.counts,
         seconds=round(time.perf_counter() - began, 3),
-        changes=changes,
     )
     folder.store("result", result)
     return result
+
+
+async def _part(
+    folder: RunFolder,
+    plan: Plan,
+    world: World,
+    partition: int,
+    comparison: Comparison,
+    progress: Progress,
+) -> int:
+    """Do one partition; return how many pictures it had."""
+    summary = await read_recorded(folder, plan, world, partition)
+    before, known = f"recorded-{partition}", None
+    if world.refiner is not None:
+        before, known = known_events(folder, partition)
+    with contextlib.closing(known) if known else contextlib.nullcontext():
+        changed = Changed(plan, world, partition, summary, known or {}, progress)
+        pictures = await changed.run(folder)
+    comparison.compare(before, f"changed-{partition}", summary)
+    return pictures
 
 
 class _Cameras:
@@ -198,11 +221,15 @@ def _check_same(folder: RunFolder, stored: Asked, asked: Asked) -> None:
         )
 
 
-async def _told(history: History, log: EventLog, settings: Settings) -> Timeline[Tunables]:
+async def _told(
+    history: History, log: EventLog, settings: Settings, ends: tuple[datetime, datetime]
+) -> Timeline[Tunables]:
     """Return the settings of the time as the log knows them, else those of now."""
     told: Timeline[Tunables] = Timeline()
-    for since, applied in (await settings_told(history, log)).items():
-        told.set(since, tunables_of(applied))
+    positions = await told_positions(log)
+    applied = await settings_told(history, log, ends[1], positions)
+    for since, one in applied.items():
+        told.set(since, tunables_of(one))
     if not len(told):
         told.set(_NEVER, tunables_of(settings))
     return told
@@ -240,6 +267,7 @@ def _detectors(order: Order, contexts: AsyncExitStack) -> Redetector:
         connect_timeout=s.ai_connect_timeout,
         read_timeout=s.rtdetr_read_timeout,
         health_timeout=s.ai_health_timeout,
+        ca_path=s.rtdetr_ca_path,
     )
     detector = open_detector(s.rtdetr_url, options)
     contexts.push_async_callback(detector.close)

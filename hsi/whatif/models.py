@@ -11,6 +11,7 @@ from domain.events import ObjectsDetected, RiskAssessed
 from domain.prompt import signal_lines
 from domain.risk import CameraView, refine
 from domain.whatif import EventOutcome, Found, Knobs
+from hsi.whatif.known import Known, with_say
 from hsi.whatif.recorded import Refined
 from inference import images
 from inference.pictures import PictureStore
@@ -79,7 +80,7 @@ class ModelSay:
         self.unusable = 0
         """Events that stand by the rules, since no answer of the model could be used."""
 
-    async def refined(self, found: Found, recorded: Mapping[str, EventOutcome]) -> EventOutcome:
+    async def refined(self, found: Found, recorded: Known) -> EventOutcome:
         """Return the event with the model's score, level and summary."""
         outcome = found.outcome
         before = recorded.get(outcome.event_id)
@@ -119,15 +120,6 @@ class ModelSay:
             floor=assessed.floor,
             signal_lines=signal_lines(assessed.signals),
         )
-
-
-def with_say(outcome: EventOutcome, said: Refined | None) -> EventOutcome:
-    """Return the event with what the language model made of it."""
-    if said is None:
-        return outcome
-    return msgspec.structs.replace(
-        outcome, score=said.score, level=said.level, summary=said.summary, refined=True
-    )
 
 
 def _with_boxes(event: ObjectsDetected, picture: Picture, answer: Detected) -> ObjectsDetected:

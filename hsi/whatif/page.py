@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ from domain.difference import KINDS, Change, Kind
 from domain.errors import HsiError
 from domain.whatif import EventOutcome
 from hsi.whatif.pictures import data_uri
-from hsi.whatif.result import Result
+from hsi.whatif.result import Changes, Result
 from hsi.whatif.table import clock, summary_lines, verdict, what
 from inference.pictures import PictureStore
 
@@ -47,15 +48,18 @@ td,th{text-align:left;vertical-align:top}
 """
 
 
-def write_page(path: Path, result: Result, zone: ZoneInfo, store: PictureStore) -> None:
+def write_page(
+    path: Path, result: Result, changes: Changes, zone: ZoneInfo, store: PictureStore
+) -> None:
     """Write the report; raises HsiError when the file cannot be written."""
     try:
-        path.write_text("".join(_page(result, zone, store)), encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(_page(result, changes, zone, store))
     except OSError as error:
         raise HsiError(f"--report {path} cannot be written: {error.strerror}") from error
 
 
-def _page(result: Result, zone: ZoneInfo, store: PictureStore) -> Iterator[str]:
+def _page(result: Result, changes: Changes, zone: ZoneInfo, store: PictureStore) -> Iterator[str]:
     title = f"What if: {escape(result.name)}"
     yield "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
     yield '<meta name=viewport content="width=device-width,initial-scale=1">'
@@ -68,13 +72,13 @@ def _page(result: Result, zone: ZoneInfo, store: PictureStore) -> Iterator[str]:
         yield f'<div class=tile data-count="{kind}"><b>{count}</b>{_TITLES[kind]}</div>'
     yield f'<div class=tile data-count="same"><b>{result.same}</b>The same</div></div>'
     yield from _settings(result)
-    order = sorted(result.changes, key=lambda c: (KINDS.index(c.kind), c.started_at))
-    if order:
+    order = changes.by_weight(result.counts)
+    if result.changed:
         yield "<h2>Changes</h2><div class=cards>"
-        for change in order[:PICTURES]:
+        for change in islice(order, PICTURES):
             yield _card(change, zone, data_uri(store, change.shown.cover))
         yield "</div>"
-    yield from _rest(order[PICTURES:], zone)
+    yield from _rest(order, result.changed - PICTURES, zone)
     yield "</body></html>\n"
 
 
@@ -102,11 +106,11 @@ def _card(change: Change, zone: ZoneInfo, picture: str | None) -> str:
     )
 
 
-def _rest(changes: list[Change], zone: ZoneInfo) -> Iterator[str]:
-    if not changes:
+def _rest(changes: Iterator[Change], count: int, zone: ZoneInfo) -> Iterator[str]:
+    if count <= 0:
         return
     yield "<h2>More changes</h2><table><tr><th>Change<th>Time<th>Camera<th>Score<th>What</tr>"
-    for change in changes[:ROWS]:
+    for change in islice(changes, ROWS):
         when, camera = clock(change.started_at, zone), change.shown.camera_id
         yield (
             f'<tr data-event="{escape(change.shown.event_id)}"><td>{_TITLES[change.kind]}'
@@ -114,8 +118,8 @@ def _rest(changes: list[Change], zone: ZoneInfo) -> Iterator[str]:
             f"<td>{escape(what(change))}</tr>"
         )
     yield "</table>"
-    if len(changes) > ROWS:
-        yield f"<p>{len(changes) - ROWS} more are in the JSON.</p>"
+    if count > ROWS:
+        yield f"<p>{count - ROWS} more are in the JSON.</p>"
 
 
 def _moved(before: EventOutcome | None, after: EventOutcome | None) -> str:

@@ -73,7 +73,6 @@ class RecordedSummary(msgspec.Struct, kw_only=True):
     last_detected_at: Moment | None = None
     """When the last picture that was batched had been detected."""
     events: int = 0
-    refined: list[Refined] = []
 
 
 class _Parts(msgspec.Struct, kw_only=True):
@@ -104,17 +103,16 @@ class Recorded:
         span: Span,
         zone_at: Callable[[datetime], ZoneInfo],
         write: Callable[[EventOutcome], None],
-        *,
-        keep_refined: bool,
+        write_refined: Callable[[Refined], None] | None = None,
     ) -> None:
+        """`write_refined` takes what the language model said; None: it does not matter."""
         self._span = span
         self._zone_at = zone_at
         self._write = write
-        self._keep_refined = keep_refined
+        self._write_refined = write_refined
         self._cuts: dict[str, Cut] = {}
         self._open: dict[str, list[str]] = {}
         self._parts: dict[str, _Parts] = {}
-        self._refined: dict[str, Refined] = {}
         self._events = 0
         self._last: datetime | None = None
 
@@ -132,12 +130,14 @@ class Recorded:
                 self._closed(event, envelope.recorded_at)
             case RiskAssessed():
                 self._assessed(event)
-            case AssessmentRefined(stage="final") if self._keep_refined:
-                self._refined[event.event_id] = Refined(
-                    event_id=event.event_id,
-                    score=event.score,
-                    level=event.level,
-                    summary=event.summary,
+            case AssessmentRefined(stage="final") if self._write_refined is not None:
+                self._write_refined(
+                    Refined(
+                        event_id=event.event_id,
+                        score=event.score,
+                        level=event.level,
+                        summary=event.summary,
+                    )
                 )
 
     def summary(self) -> RecordedSummary:
@@ -159,7 +159,6 @@ class Recorded:
             unfinished=unfinished,
             last_detected_at=self._last,
             events=self._events,
-            refined=list(self._refined.values()),
         )
 
     def _joined(self, event: PictureBatched) -> None:

@@ -25,6 +25,7 @@ from domain.whatif import (
     Knobs,
 )
 from hsi.whatif.folder import Plan, RunFolder, Segment
+from hsi.whatif.known import Known
 from hsi.whatif.recorded import Cut, Recorded, RecordedSummary
 from streams.envelope import Envelope, Position
 from streams.history import History
@@ -49,7 +50,7 @@ class Detectors(Protocol):
 class Refiner(Protocol):
     """Has the language model's say about an event."""
 
-    async def refined(self, found: Found, recorded: Mapping[str, EventOutcome]) -> EventOutcome:
+    async def refined(self, found: Found, recorded: Known) -> EventOutcome:
         """Return the event with the model's score, level and summary."""
         ...
 
@@ -93,12 +94,12 @@ async def read_recorded(
     if (done := folder.load(name, RecordedSummary)) is not None:
         return done
     ends = plan.bounds[partition].ends
-    with folder.segment(name) as segment:
+    with folder.segment(name) as segment, folder.segment(f"refined-{partition}") as refined:
         recorded = Recorded(
             plan.span,
             lambda moment: world.knobs.at(moment).policy.zone,
             segment.write,
-            keep_refined=world.refiner is not None,
+            refined.write if world.refiner is not None else None,
         )
         batches = until(world.history, "batches", partition, Position(0, 0), ends["batches"])
         assessed = until(
@@ -111,6 +112,7 @@ async def read_recorded(
         async for envelope in in_order(batches, assessed):
             recorded.take(envelope)
         segment.sync()
+        refined.sync()
     summary = recorded.summary()
     folder.store(name, summary)
     return summary
@@ -124,10 +126,12 @@ class Changed:
     world: World
     partition: int
     summary: RecordedSummary
-    recorded: Mapping[str, EventOutcome]
+    recorded: Known
     """The log's own events with the model's say; only used with a refiner."""
     progress: Progress
     replays: dict[str, CameraReplay] = field(default_factory=dict)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    """When each camera's last picture was recorded."""
     pictures: int = 0
 
     async def run(self, folder: RunFolder) -> int:
@@ -152,7 +156,9 @@ class Changed:
                     folder.store(name, self._checkpoint(position, segment))
                     saved = time.monotonic()
             for replay in self.replays.values():
-                await self._write(replay.ends(self.world.knobs.at(self._limit)), segment)
+                found = self._turns(replay, self._limit)
+                found += replay.ends(self.world.knobs.at(self._limit))
+                await self._write(found, segment)
             final = self._checkpoint(position, segment)
             final.done = True
             folder.store(name, final)
@@ -191,11 +197,19 @@ class Changed:
         events = await self._seen([event for event, _ in chosen])
         for event, (_, recorded_at) in zip(events, chosen, strict=True):
             replay = self.replays[event.camera_id]
-            found = replay.sees(event, recorded_at, self.world.knobs.at(recorded_at))
+            found = self._turns(replay, recorded_at)
+            found += replay.sees(event, recorded_at, self.world.knobs.at(recorded_at))
             if found:
                 await self._write(found, segment)
         self.pictures += len(events)
         self.progress(len(events))
+
+    def _turns(self, replay: CameraReplay, now: datetime) -> list[Found]:
+        """Return what fell due under settings that changed since the camera's last picture."""
+        camera = replay.progress.camera_id
+        last, self.seen[camera] = self.seen.get(camera, now), now
+        turns = self.world.knobs.within(last, now)[1:]
+        return [found for since, knobs in turns for found in replay.turn(knobs, since)]
 
     def _counts(self, event: ObjectsDetected, recorded_at: datetime) -> bool:
         """Say whether a picture belongs to the replay; the first one of a camera begins it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,7 @@ from rich.text import Text
 from domain.difference import KINDS, Change, Kind
 from domain.names import counted
 from domain.whatif import EventOutcome
-from hsi.whatif.result import Result
+from hsi.whatif.result import Changes, Result
 
 ROWS: Final = 40
 _STYLES: Final[dict[Kind, str]] = {
@@ -24,17 +25,17 @@ _STYLES: Final[dict[Kind, str]] = {
 }
 
 
-def show(result: Result, zone: ZoneInfo, console: Console) -> None:
+def show(result: Result, changes: Changes, zone: ZoneInfo, console: Console) -> None:
     """Print settings, counts and the first changes."""
     for setting in result.settings:
         if setting.before != setting.after:
             console.print(Text(f"{setting.name}: {setting.before} → {setting.after}", "bold"))
     for note in result.notes:
         console.print(Text(f"! {note}", "yellow"))
-    if result.changes:
-        console.print(_table(result, zone))
-    if len(result.changes) > ROWS:
-        console.print(f"… and {len(result.changes) - ROWS} more: --json or --report shows them")
+    if result.changed:
+        console.print(_table(changes, zone))
+    if result.changed > ROWS:
+        console.print(f"… and {result.changed - ROWS} more: --json or --report shows them")
     for line in summary_lines(result, zone):
         console.print(line)
 
@@ -45,7 +46,7 @@ def summary_lines(result: Result, zone: ZoneInfo) -> Iterator[str]:
     cameras = ", ".join(sorted(result.span.cameras)) if result.span.cameras else "all cameras"
     pictures = counted("picture", result.pictures)
     yield f"{begin} to {end}, {cameras}: {pictures} in {result.seconds:.1f} s"
-    if not result.changes:
+    if not result.changed:
         yield f"no difference, byte for byte: {counted('event', result.same)}"
     else:
         counts = ", ".join(f"{result.counts[kind]} {_WORDS[kind]}" for kind in KINDS)
@@ -64,9 +65,9 @@ _WORDS: Final[dict[Kind, str]] = {
 }
 
 
-def _table(result: Result, zone: ZoneInfo) -> Table:
+def _table(changes: Changes, zone: ZoneInfo) -> Table:
     table = Table("change", "time", "camera", "before", "after", "what", box=None, pad_edge=False)
-    for change in result.changes[:ROWS]:
+    for change in islice(changes, ROWS):
         style = _STYLES[change.kind]
         table.add_row(
             Text(change.kind, style),

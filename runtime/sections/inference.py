@@ -20,6 +20,16 @@ class DetectorService(BaseModel):
     rtdetr_read_timeout: float = Field(
         default=60.0, ge=10, le=300, description="Seconds a detection may take"
     )
+    rtdetr_ca_path: Path | None = Field(
+        default=None,
+        description="PEM file of the authority behind grpcs:// or https:// in RTDETR_URL; unset:"
+        " the system's authorities",
+    )
+    rtdetr_repair: bool = Field(
+        default=True,
+        description="Load a Triton model anew when its process died, where the server allows model"
+        " control",
+    )
     detection_confidence_threshold: Unit = Field(
         default=0.5, description="Smallest score that is recorded as a detection"
     )

@@ -17,6 +17,9 @@ class Retention(BaseModel):
         json_schema_extra=starts("Retention and archive"),
         description="Days that events, detections, pictures and GPU readings are kept",
     )
+    log_retention_days: int = Field(
+        default=7, ge=1, le=365, description="Days that log records are kept in the database"
+    )
     archive_dir: Path | None = Field(
         default=None,
         description="Folder of the log's archive; unset: archive in HSI_STATE_DIR",
@@ -46,6 +49,12 @@ class Logs(BaseModel):
     )
     log_file_backup_count: int = Field(
         default=7, ge=0, le=1000, description="Rotated files to keep"
+    )
+    log_db_enabled: bool = Field(
+        default=True, description="Write log records to PostgreSQL, for /api/logs"
+    )
+    log_db_min_level: LogLevel = Field(
+        default="DEBUG", description="Least level that is written to PostgreSQL"
     )
 
 

@@ -1,18 +1,17 @@
 """What every Detector promises, run on each adapter with a real network behind it.
 
-Embedded: the fall-back detector. HTTP: a service on loopback that runs it. Triton: a real server
-with triton_models/ and a stand-in around the same network.
+Embedded: the fall-back detector. HTTP: `hsi serve detector`, a process of its own that runs it.
+Triton: a real server with triton_models/ and a stand-in around the same network.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from support.detect_service import handlers, serve
+from support.detect_process import DetectProcess
 from support.models import demo_picture
 from support.triton import TritonServer
 
@@ -37,21 +36,18 @@ class Case:
 @pytest.fixture(params=ADAPTERS)
 async def case(request: pytest.FixtureRequest, ssdlite_dir: Path) -> AsyncIterator[Case]:
     engine: str = request.param
-    async with AsyncExitStack() as stack:
-        url, away_url = None, None
-        if engine == "http":
-            inner = open_detector(None, DetectorOptions(ssdlite_dir))
-            stack.push_async_callback(inner.close)
-            url = await stack.enter_async_context(serve(*handlers(inner)))
-            away_url = "http://127.0.0.1:9"
-        elif engine == "triton":
-            server: TritonServer = request.getfixturevalue("triton_server")
-            url, away_url = server.url, "grpc://127.0.0.1:9"
-        detector = open_detector(url, DetectorOptions(ssdlite_dir))
-        away = open_detector(away_url, DetectorOptions(ssdlite_dir / "nowhere"))
-        yield Case(engine, detector, away)
-        await detector.close()
-        await away.close()
+    url, away_url = None, None
+    if engine == "http":
+        service: DetectProcess = request.getfixturevalue("served_detector")
+        url, away_url = service.url, "http://127.0.0.1:9"
+    elif engine == "triton":
+        server: TritonServer = request.getfixturevalue("triton_server")
+        url, away_url = server.url, "grpc://127.0.0.1:9"
+    detector = open_detector(url, DetectorOptions(ssdlite_dir))
+    away = open_detector(away_url, DetectorOptions(ssdlite_dir / "nowhere"))
+    yield Case(engine, detector, away)
+    await detector.close()
+    await away.close()
 
 
 def picture(name: str) -> Picture:

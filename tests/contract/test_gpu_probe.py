@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.nvml import GIB, Card, Library, nvml_library
 
 from domain.events import GpuReading
 from inference.gpu import open_gpu_probe
@@ -72,10 +73,18 @@ class FakeNvml:
         return 142_500
 
 
+def on_library(library: Library | None) -> GpuProbe:
+    """Open the probe on the real pynvml over a stand-in of the driver's library."""
+    with nvml_library(library):
+        return open_gpu_probe()
+
+
 HOSTS: dict[str, Callable[[], GpuProbe]] = {
     "fake with two GPUs": lambda: open_gpu_probe(FakeNvml(gpus=2)),
     "fake without a library": lambda: open_gpu_probe(FakeNvml(installed=False)),
     "fake without a GPU": lambda: open_gpu_probe(FakeNvml(gpus=0)),
+    "a library with four GPUs": lambda: on_library(Library([Card() for _ in range(4)])),
+    "no library to load": lambda: on_library(None),
     "this host": open_gpu_probe,
 }
 
@@ -133,3 +142,49 @@ def test_a_host_without_a_gpu_releases_the_library() -> None:
     nvml = FakeNvml(gpus=0)
     assert open_gpu_probe(nvml).source == "none"
     assert nvml.calls[-1] == "shutdown"
+
+
+def test_every_gpu_is_read_through_the_drivers_own_types() -> None:
+    odd = Card(
+        name=b"NVIDIA H100 80GB HBM3",
+        used=76 * GIB,
+        total=80 * GIB,
+        busy=None,  # as under MIG
+        celsius=None,
+        milliwatts=None,
+    )
+    library = Library([Card(), odd, Card(lost=True), Card(name=b"Quadro \xb5", busy=100)])
+    with nvml_library(library):
+        probe = open_gpu_probe()
+        readings = probe.read()
+        probe.close()
+    assert [reading.index for reading in readings] == [0, 1, 2, 3]
+    assert readings[0] == GpuReading(
+        index=0,
+        name="NVIDIA RTX A4000",
+        utilization_percent=37.0,
+        memory_used_mib=3072.0,
+        memory_total_mib=12288.0,
+        temperature_celsius=61.0,
+        power_watts=142.5,
+    )
+    assert readings[1] == GpuReading(
+        index=1,
+        name="NVIDIA H100 80GB HBM3",
+        memory_used_mib=76 * 1024.0,
+        memory_total_mib=80 * 1024.0,
+    )
+    # One that fell off the bus tells nothing, and takes none of the others with it.
+    assert readings[2] == GpuReading(index=2)
+    assert (readings[3].name, readings[3].utilization_percent) == (None, 100.0)
+    assert (library.starts, library.stops) == (1, 1)
+
+
+def test_a_library_that_dies_leaves_no_readings() -> None:
+    library = Library()
+    with nvml_library(library):
+        probe = open_gpu_probe()
+        assert len(probe.read()) == 1
+        library.alive = False
+        assert probe.read() == ()
+        assert probe.source == "none"

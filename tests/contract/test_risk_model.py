@@ -11,11 +11,12 @@ from support.llama import KEY, fake_llama, free_port, llama_child
 from support.risk_scenes import facts
 
 from domain.errors import ServiceUnavailableError
-from domain.prompt import PROMPT_VERSION, REASONING_LIMIT, SUMMARY_LIMIT, parse_reply, signal_lines
+from domain.prompt import REASONING_LIMIT, SUMMARY_LIMIT, parse_reply, signal_lines
 from domain.risk_rules import judge
 from inference.llama_wire import TOKENS_LIMIT
 from inference.llm import Api, LlamaRiskModel, Timeouts
 from inference.ports import RiskModel, RiskOpinion, RiskQuestion
+from inference.prompts import load_prompt
 
 TIMEOUTS = Timeouts(connect=5, read=150, health=5)
 
@@ -60,11 +61,14 @@ def assert_whole(opinion: RiskOpinion, maker: str) -> None:
     assert 0 < len(opinion.reasoning) <= REASONING_LIMIT
     assert parse_reply(opinion.raw_text).risk_score == opinion.score
     assert opinion.model == maker
-    assert opinion.prompt_version == PROMPT_VERSION
+    assert opinion.prompt_version == load_prompt().version
     assert len(opinion.prompt_sha256) == 64
     assert opinion.tokens_in > 800
     assert 10 < opinion.tokens_out <= TOKENS_LIMIT
     assert opinion.seconds >= 0
+    assert opinion.context_window == 4096
+    assert opinion.tokens_cached is not None
+    assert opinion.left_out == ()
     assert msgspec.json.encode(opinion.raw_text)
 
 

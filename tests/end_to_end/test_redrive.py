@@ -126,7 +126,8 @@ async def test_what_was_refused_becomes_events_once_after_the_repair(api: Served
         # The last picture's batch is open: nothing has come behind it to close it.
         await until(lambda: counted(api, {"assessed": 2, "parked": 3, "pending": 1}))
         (group,) = (await api.json("/api/dlq/stats"))["groups"]
-        assert (group["cause"], group["entries"], group["model"]) == ("PermanentError", 3, "odd")
+        told = (group["cause"], group["entries"], group["model"])
+        assert told == ("ModelRefusedError", 3, "odd")
         assert "an odd picture" in group["error"]
 
         service.broken = False

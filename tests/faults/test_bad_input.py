@@ -164,7 +164,7 @@ async def _folders_that_disappear_are_told_and_waited_for(pipeline: Pipeline) ->
     await pipeline.reaches(waiting, "pending", "detect")
     shutil.rmtree(installation.cameras / "Shed")
     detector.away = False
-    file = await pipeline.reaches(waiting, "parked", "PermanentError")
+    file = await pipeline.reaches(waiting, "parked", "VanishedError")
     assert "Shed/gone.jpg" in file["pictures"][0]["parked_error"]
     await pipeline.still_works(402)
 

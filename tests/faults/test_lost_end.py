@@ -1,12 +1,12 @@
 """A Redis that comes back without the last entries it took in: noticed, and made good."""
 
 import asyncio
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.logs import new, opened, received, until
+from support.loss import copy, put_back
 from support.servers import PrivateValkey
 from support.watching import QUICK, Watched, drop, jpeg, watched
 
@@ -18,6 +18,7 @@ from streams.continuity import LostEndError
 from streams.envelope import START, Position
 from streams.log import EventLog
 from streams.names import stream_key
+from streams.trim import Bound, trim
 
 SOON = replace(QUICK, rescan_seconds=0.5)
 
@@ -78,9 +79,30 @@ async def test_what_was_deleted_or_trimmed_is_not_lost(valkey_url: str) -> None:
         await log.client.xtrim(name, minid=str(positions[1]))
         assert [await log.has_lost("files", 0, at) for at in positions] == [False] * 4
         assert not await log.has_lost("files", 0, START)
+        assert not await log.is_whole("files", 0)
         beyond = Position(positions[3].ms + 1, 0)
         assert await log.has_lost("files", 0, beyond)
         assert await log.has_lost("parked", 0, beyond)
+
+
+async def test_a_stream_that_lost_all_it_held_and_went_on_is_no_trimmed_one(
+    valkey_url: str,
+) -> None:
+    async with opened(valkey_url) as log:
+        before = Position(1, 0)
+        await log.append(new(received("a")))
+        assert await log.has_lost("files", 0, before)
+        assert await log.is_whole("files", 0)
+
+        second = await log.append(new(received("b")))
+        await trim(log, Bound("files", 0, second, "test"))
+        assert not await log.has_lost("files", 0, before)
+        assert await log.is_whole("files", 0)
+
+        # All but the trimmed part is lost, and the stream begins behind that again.
+        await log.client.xtrim(stream_key(0, "files"), maxlen=0, approximate=False)
+        await log.append(new(received("c")))
+        assert await log.has_lost("files", 0, second)
 
 
 async def test_files_whose_events_are_lost_are_taken_in_again_by_the_running_watch(
@@ -108,23 +130,6 @@ async def _told(url: str, count: int, folder: Path) -> list[ImageReceived]:
         return [e for e in await there.until_count(count) if isinstance(e, ImageReceived)]
     finally:
         await log.close()
-
-
-def copy(valkey: PrivateValkey, kept: Path) -> None:
-    """Keep the data as it is now; every answered write is in it."""
-    shutil.copytree(valkey.server.folders.valkey, kept)
-
-
-def put_back(valkey: PrivateValkey, kept: Path) -> None:
-    """Kill the server and start it on older data, as after a loss of power."""
-    valkey.kill()
-    data = valkey.server.folders.valkey
-    for part in data.iterdir():
-        shutil.rmtree(part) if part.is_dir() else part.unlink()
-    shutil.copytree(kept, data, dirs_exist_ok=True)
-    for part in (data, *data.rglob("*")):
-        valkey.server.folders.give(part)
-    valkey.start()
 
 
 async def _reconnect(log: EventLog) -> None:

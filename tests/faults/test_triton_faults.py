@@ -14,14 +14,12 @@ import pytest
 from support.detect_service import using
 from support.models import demo_picture
 from support.rtdetr import deploy_graph
-from support.triton import TritonServer, installed
+from support.triton import REPOSITORY, TritonServer, installed, lay_out_cpu
 
 from domain.errors import ServiceUnavailableError
 from inference.images import decode
 from inference.ports import Picture
-from inference.triton import TritonDetector
-
-CONFIG = Path(__file__).resolve().parents[2] / "triton_models" / "rtdetrv2"
+from inference.triton import TritonDetector, TritonOptions
 
 
 def picture() -> Picture:
@@ -33,7 +31,7 @@ def server() -> Iterator[TritonServer]:
     """Run a server of our own: one model as it should be, and two that are set up wrong."""
     home = installed()
     folder = Path(tempfile.mkdtemp(prefix="hsi-triton-"))
-    config = (CONFIG / "config.pbtxt").read_text()
+    config = (REPOSITORY / "rtdetrv2_cpu" / "config.pbtxt").read_text()
     variants = {
         "rtdetrv2": config.replace("max_batch_size: 16", "max_batch_size: 3").replace(
             'value: { string_value: "" }', 'value: { string_value: "tiny" }'
@@ -41,13 +39,10 @@ def server() -> Iterator[TritonServer]:
         "floats": config.replace("TYPE_UINT8", "TYPE_FP32"),
     }
     for name, text in variants.items():
-        model = folder / "models" / name
-        shutil.copytree(CONFIG / "1", model / "1", ignore=shutil.ignore_patterns("*.onnx"))
-        text = text.replace('name: "rtdetrv2"', f'name: "{name}"')
+        model = lay_out_cpu(folder / "models", deploy_graph(floats=name == "floats"), name)
         # Batches of 16 and 8 cannot be preferred below a limit of 3.
         text = text.replace("preferred_batch_size: [ 4, 8, 16 ]", "preferred_batch_size: [ 2 ]")
         (model / "config.pbtxt").write_text(text)
-        (model / "1" / "model.onnx").write_bytes(deploy_graph(floats=name == "floats"))
     server = TritonServer(home, folder, folder / "models")
     server.start()
     yield server
@@ -69,7 +64,7 @@ async def test_batches_keep_to_the_server_s_limit(server: TritonServer) -> None:
 async def test_a_model_with_another_contract_is_refused_with_both_contracts(
     server: TritonServer,
 ) -> None:
-    async with using(TritonDetector(server.url, model="floats")) as detector:
+    async with using(TritonDetector(server.url, TritonOptions(model="floats"))) as detector:
         with pytest.raises(ServiceUnavailableError, match=r"FP32.*wanted.*UINT8"):
             await detector.detect([picture()])
 
@@ -77,13 +72,13 @@ async def test_a_model_with_another_contract_is_refused_with_both_contracts(
 async def test_an_unknown_model_is_the_server_s_fault_not_the_picture_s(
     server: TritonServer,
 ) -> None:
-    async with using(TritonDetector(server.url, model="yolo")) as detector:
+    async with using(TritonDetector(server.url, TritonOptions(model="yolo"))) as detector:
         with pytest.raises(ServiceUnavailableError, match="yolo"):
             await detector.detect([picture()])
 
 
 async def test_a_deadline_is_kept_and_the_next_call_works(server: TritonServer) -> None:
-    async with using(TritonDetector(server.url, read_timeout=0.3)) as detector:
+    async with using(TritonDetector(server.url, TritonOptions(read_timeout=0.3))) as detector:
         await detector.check()
         with stopped(stub_of(server, "rtdetrv2")):
             began = asyncio.get_running_loop().time()
@@ -97,17 +92,20 @@ async def test_a_deadline_is_kept_and_the_next_call_works(server: TritonServer) 
 async def test_a_dead_model_process_is_not_taken_for_health(server: TritonServer) -> None:
     """Triton calls such a model ready; only an inference shows that it is not.
 
-    The server does not come back from this by itself: the next test starts it anew.
+    This server does not let itself be told to load it anew: the next test starts it anew.
     """
-    async with using(TritonDetector(server.url, health_timeout=2)) as detector:
+    async with using(TritonDetector(server.url, TritonOptions(health_timeout=2))) as detector:
         await detector.check()
         stub_of(server, "rtdetrv2").kill()
-        with pytest.raises(ServiceUnavailableError):
+        with pytest.raises(ServiceUnavailableError, match="--model-control-mode=explicit"):
+            await detector.check()
+        # The server was asked once; it is not asked again with every check.
+        with pytest.raises(ServiceUnavailableError, match="is not healthy"):
             await detector.check()
 
 
 async def test_a_server_that_comes_back_is_found_again(server: TritonServer) -> None:
-    async with using(TritonDetector(server.url, connect_timeout=2)) as detector:
+    async with using(TritonDetector(server.url, TritonOptions(connect_timeout=2))) as detector:
         await asyncio.to_thread(server.stop, signal.SIGKILL)
         with pytest.raises(ServiceUnavailableError, match="UNAVAILABLE"):
             await detector.detect([picture()])

@@ -51,6 +51,15 @@ CASES = [
     Bad("POST", "/api/cameras", 400, "invalid_json", raw=b"{", headers=JSON),
     Bad("POST", "/api/cameras", 400, "invalid_json", raw=b"\xff\xfe", headers=JSON),
     Bad("POST", "/api/cameras", 400, "invalid_json", raw=b'{"name":"\xff"}', headers=JSON),
+    *(
+        Bad("POST", "/api/cameras", 400, "invalid_json", raw=raw, headers=JSON, says=says)
+        for raw, says in (
+            (b'{"name":"a","folder_path":"a","name":"b"}', "'name' is given more than once"),
+            (b'{"name":"a","folder_path":"a","entry_point":NaN}', "JSON"),
+            ('{"name":"a","folder_path":"a"}'.encode("utf-16"), "JSON"),
+            (b'{"name":"\\ud800","folder_path":"a"}', "JSON"),
+        )
+    ),
     Bad("POST", "/api/cameras", 422, "invalid_body", raw=b"[]", headers=JSON),
     Bad("POST", "/api/cameras", 422, "invalid_body", raw=DEEP[:60_000], headers=JSON),
     Bad("POST", "/api/cameras", 413, "body_too_large", raw=b" " * 70_000, headers=JSON),
@@ -88,6 +97,10 @@ CASES = [
     Bad("GET", "/api/events?limit=99999999999999999999", 400, "invalid_parameter"),
     Bad("GET", "/api/events?min_score=101", 400, "invalid_parameter", says="0 to 100"),
     Bad("GET", "/api/events?offset=3", 400, "unknown_parameter", says="cursor"),
+    Bad("GET", "/api/events?risk_level=null", 400, "invalid_parameter", says="low"),
+    Bad("GET", "/api/events?reviewed=1", 400, "invalid_parameter", says="true or false"),
+    Bad("GET", "/api/events?end_date=2025-12-30T09:45:00%2B99:00", 400, "invalid_parameter"),
+    Bad("PATCH", f"/api/events/{EVENT}", 422, "invalid_body", body={"reviewed": None}),
     Bad("GET", "/api/events?cursor=zzz", 400, "invalid_cursor", says="first page"),
     Bad("GET", "/api/events?cursor=%F0%9F%98%80", 400, "invalid_cursor"),
     Bad("GET", "/api/events?cursor=" + "A" * 501, 400, "invalid_parameter"),

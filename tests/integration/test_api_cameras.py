@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.serving import Served, served, story
+from support.serving import Served, drawn, served, story
 
 from domain.events import CameraRegistered, CameraUpdated
 from streams.envelope import START
@@ -160,10 +160,11 @@ async def test_a_folder_that_cannot_be_made_is_reported(api: Served) -> None:
 async def test_the_newest_picture(api: Served) -> None:
     await api.register("front")
     await api.problem("/api/cameras/front/snapshot", "no_picture_yet", status=404)
-    old, newest = story("front", 1), story("front", 2)
+    first, data = drawn(100, 480), drawn(200, 480)
+    old, newest = story("front", 1, picture=first), story("front", 2, picture=data)
     await api.append(*newest.events, *old.events)
-    api.picture(old, width=100)
-    data = api.picture(newest, width=200)
+    api.picture(old, first)
+    api.picture(newest, data)
     async with api.client.get("/api/cameras/front/snapshot") as response:
         assert response.status == 200
         assert response.content_type == "image/jpeg"

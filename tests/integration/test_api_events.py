@@ -2,14 +2,15 @@
 
 import io
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.serving import BEGIN, Served, refinement, served, story
+from support.serving import BEGIN, Served, drawn, refinement, served, story
 
-from domain.events import FileRejected, RiskAssessed
+from domain.events import FileRejected, RetentionApplied, RiskAssessed
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ async def api(valkey_url: str, database_url: str, tmp_path: Path) -> AsyncIterat
 
 async def test_an_event_with_its_chain_back_to_the_file(api: Served) -> None:
     await api.register("front")
-    told = story("front")
+    told = story("front", picture=drawn(640, 480))
     await api.append(*told.events)
     event = await api.json(f"/api/events/{told.event_id}")
     assert event["risk_score"] == 45
@@ -33,7 +34,7 @@ async def test_an_event_with_its_chain_back_to_the_file(api: Served) -> None:
     assert event["pictures"][0]["state"] == "assessed"
     assert event["files"][0]["path"] == "front/0.jpg"
     # Every link leads somewhere.
-    api.picture(told)
+    api.picture(told, drawn(640, 480))
     parts = [event, *event["detections"], *event["pictures"], *event["files"]]
     links = {link for part in parts for link in part["links"].values()}
     assert len(links) >= 8
@@ -117,11 +118,12 @@ async def test_review_marks_and_notes(api: Served) -> None:
 
 async def test_pictures_as_browsers_want_them(api: Served) -> None:
     await api.register("front")
-    told = story("front")
+    data = drawn(1280, 960)
+    told = story("front", picture=data)
     await api.append(*told.events)
     url = f"/api/pictures/{told.picture_id}"
     await api.problem(f"{url}/image", "picture_gone", status=410)
-    data = api.picture(told, width=1280, height=960)
+    api.picture(told, data)
     async with api.client.get(f"{url}/image") as response:
         assert await response.read() == data
         assert "immutable" in response.headers["Cache-Control"]
@@ -139,10 +141,62 @@ async def test_pictures_as_browsers_want_them(api: Served) -> None:
     red, green, blue = np.asarray(boxed)[300, 64].astype(int)
     assert red > green + 80
     assert red > blue + 80
-    (api.base / "front" / "0.jpg").write_bytes(b"no picture any more")
-    await api.problem(f"{url}/image", "picture_unreadable", status=422)
+
+
+async def test_another_picture_under_the_same_name_is_not_shown_for_it(api: Served) -> None:
+    await api.register("front")
+    data = drawn(1280, 960)
+    told = story("front", picture=data)
+    await api.append(*told.events)
+    api.picture(told, data)
+    url = f"/api/pictures/{told.picture_id}"
+    async with api.client.get(f"{url}/thumbnail") as response:
+        assert response.status == 200
+    api.picture(told, drawn(1280, 959))
+    await api.problem(f"{url}/image", "picture_changed", status=410)
     async with api.client.get(f"{url}/thumbnail") as response:
         assert response.status == 200, "it was kept in memory"
+    odd = story("front", 1, picture=b"no picture at all")
+    await api.append(*odd.events)
+    api.picture(odd, b"no picture at all")
+    await api.problem(f"/api/pictures/{odd.picture_id}/image", "picture_unreadable", status=422)
+
+
+async def test_what_retention_deleted_says_so(api: Served) -> None:
+    await api.register("front")
+    data = drawn(640, 480)
+    told = story("front", picture=data)
+    await api.append(*told.events)
+    api.picture(told, data)
+    url = f"/api/pictures/{told.picture_id}"
+    async with api.client.get(f"{url}/thumbnail") as response:
+        assert response.status == 200
+    file = await api.json(f"/api/events/{told.event_id}")
+    detail = f"/api/files/{file['files'][0]['file_id']}"
+    assert (await api.json(detail))["redacted_at"] is None
+    as_of = datetime.now(UTC) + timedelta(days=40)
+    rule = RetentionApplied(
+        camera_id="front",
+        cutoff=as_of - timedelta(days=30),
+        as_of=as_of,
+        kept_event_ids=(),
+        kept_picture_ids=(),
+        kept_file_ids=(),
+        events_deleted=1,
+        detections_deleted=1,
+        images_deleted=1,
+        space_reclaimed=1,
+    )
+    await api.append(rule)
+    # The ledger forgets no file; it says when its bytes went, and shows nothing kept in memory.
+    shown = await api.json(detail)
+    assert shown["state"] == "assessed"
+    assert datetime.fromisoformat(shown["redacted_at"]) == as_of
+    assert shown["pictures"][0]["redacted_at"] == shown["redacted_at"]
+    listed = (await api.json("/api/files?state=assessed"))["files"]
+    assert [one["redacted_at"] for one in listed] == [shown["redacted_at"]]
+    for what in ("image", "thumbnail"):
+        await api.problem(f"{url}/{what}", "picture_redacted", status=410)
 
 
 async def test_the_ledger_in_numbers_and_one_by_one(api: Served) -> None:

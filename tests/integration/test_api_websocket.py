@@ -196,7 +196,10 @@ async def test_what_clients_may_say(api: Served) -> None:
             '{"type":7}': "invalid_message_format",
             '{"type":"resume"}': "validation_error",
             '{"type":"resume","cursor":"x"}': "invalid_cursor",
-            '{"type":"subscribe"}': "unknown_message_type",
+            '{"type":"dance"}': "unknown_message_type",
+            '{"type":"subscribe"}': "validation_error",
+            '{"type":"subscribe","patterns":"event.*"}': "invalid_message_format",
+            '{"type":"unsubscribe","patterns":["job.*"]}': "validation_error",
         }.items():
             await socket.send_str(text)
             error = await socket.receive_json()
@@ -204,6 +207,39 @@ async def test_what_clients_may_say(api: Served) -> None:
             assert error["message"]
         await socket.send_bytes(b"ping")
         assert (await socket.receive_json())["code"] == "invalid_message_format"
+
+
+async def test_patterns_say_what_a_client_is_told_of(api: Served) -> None:
+    told = assessment("front", 1)
+    review = EventReviewed(camera_id="front", event_id=told.event_id, reviewed=True)
+    registered = CameraRegistered(camera_id="front", name="F", folder="front", source="api")
+
+    async def said(socket: ClientWebSocketResponse, kind: str, *patterns: str) -> list[str]:
+        await socket.send_json({"type": kind, "patterns": patterns})
+        answer = await until(socket, "subscribed")
+        held: list[str] = answer["patterns"]
+        return held
+
+    async with api.client.ws_connect("/ws/events") as socket:
+        cursor = (await until(socket, "hello"))["cursor"]
+        assert await said(socket, "subscribe", "event.reviewed", "event.reviewed") == [
+            "event.reviewed"
+        ]
+        for event in (registered, told, review):
+            await api.log.append(new(event))
+        assert (await socket.receive_json(timeout=5))["type"] == "event_reviewed"
+        # What is asked for again by its cursor is cut in the same way.
+        await socket.send_json({"type": "resume", "cursor": cursor})
+        assert (await socket.receive_json(timeout=5))["type"] == "event_reviewed"
+        assert (await socket.receive_json(timeout=5))["count"] == 1
+        assert await said(socket, "subscribe", "camera.*") == ["event.reviewed", "camera.*"]
+        assert await said(socket, "unsubscribe", "event.reviewed") == ["camera.*"]
+        await api.log.append(new(refinement(told)))
+        await api.log.append(new(CameraRemoved(camera_id="front")))
+        assert (await socket.receive_json(timeout=5))["data"]["change"] == "removed"
+    async with api.client.ws_connect("/ws/events") as socket:
+        await until(socket, "hello")
+        assert await said(socket, "unsubscribe", "event.*") == ["camera.*"]
 
 
 async def test_a_message_that_is_too_large(api: Served) -> None:

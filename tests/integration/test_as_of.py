@@ -14,7 +14,7 @@ from support.histories import news, registered
 from support.logs import opened
 from support.serving import Served, served
 
-from agents.applied import applied, tell_settings
+from agents.applied import applied, tell_settings, told_positions
 from domain.cameras import CameraState, evolve
 from domain.events import (
     SYSTEM,
@@ -28,6 +28,8 @@ from projections.cameras import Cameras
 from projections.rows import CameraRow
 from runtime.settings import Settings
 from streams.envelope import START, Envelope
+from streams.history import History
+from streams.replay import settings_told
 
 MOMENTS = 30
 
@@ -181,6 +183,15 @@ async def test_settings_are_told_when_they_change(valkey_url: str) -> None:
         assert await tell_settings(log, usual) is False
         assert await tell_settings(log, other) is True
         assert await tell_settings(beside, usual) is True
+        # A replay finds them by their positions, without going through the readings between.
+        positions = await told_positions(log)
+        assert positions is not None
+        assert len(positions) == 3
+        end = datetime.now(UTC) + timedelta(hours=1)
+        history = History(log)
+        found = (await settings_told(history, log, end, positions)).items()
+        assert found == (await settings_told(history, log, end)).items()
+        assert len(found) == 3
         # What was told last was not readable, as after a newer version.
         await log.store_snapshot("settings", log.partition_of(SYSTEM), b"?")
         told = [

@@ -19,10 +19,12 @@ from agents.batch import Batch
 from domain.batching import CameraBatches
 from domain.events import BatchClosed, BatchEscalated, EntryParked, Event, PictureBatched
 from domain.ids import batch_id
+from streams.archive import Archive
 from streams.channel import ChannelOptions
 from streams.envelope import Envelope, Position
 from streams.log import EventLog
 from streams.names import stream_key
+from streams.trim import Bound, trim
 
 pytestmark = pytest.mark.usefixtures("quick")
 __all__ = ["quick"]
@@ -66,9 +68,9 @@ async def closed(log: EventLog) -> list[tuple[int, str]]:
     return [(len(e.members), e.reason) for e in events if isinstance(e, BatchClosed)]
 
 
-async def refolded(log: EventLog) -> dict[str, CameraBatches]:
+async def refolded(log: EventLog, archive: Path | None = None) -> dict[str, CameraBatches]:
     """Return what a new owner would make of the log."""
-    fresh = Batch(log, POLICY)
+    fresh = Batch(log, POLICY, archive_dir=archive)
     await fresh.on_owned(0)
     return fresh.partitions[0].cameras
 
@@ -227,7 +229,7 @@ async def test_a_decision_that_fails_spares_the_others(
             raise ZeroDivisionError("a bug")
         return decide(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("agents.batch.decide", failing)
+    monkeypatch.setattr("domain.policies.decide", failing)
     await given(log, 0.0, 10.0, 20.0)
     async with batching(log) as (batch, _stage):
         await until(lambda: idle(log))
@@ -240,7 +242,10 @@ async def test_a_decision_that_fails_spares_the_others(
 
 
 async def test_a_snapshot_shortens_the_fold_and_is_never_needed(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
+    log: EventLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(batch_module, "SNAPSHOT_EVERY", 7)
     await given(log, *(float(s) for s in range(0, 400, 8)))
@@ -259,9 +264,23 @@ async def test_a_snapshot_shortens_the_fold_and_is_never_needed(
     monkeypatch.setattr(log, "read", counted)
     short = await refolded(log)
     assert len(reads) < 10
+    # Trimmed up to that snapshot: without it, the archive has the rest, or nothing is decided.
+    folder = tmp_path / "archive"
+    await Archive(log, folder).run()
+    place = msgspec.json.decode(stored, type=batch_module.Snapshot)
+    await trim(log, Bound("batches", 0, Position(place.ms, place.seq), "test"))
     for useless in (b"{", b'{"incarnation": "old", "ms": 9, "seq": 0, "cameras": {}}'):
         await log.store_snapshot("batch", 0, useless)
-        assert await refolded(log) == short
+        assert await refolded(log, folder) == short
+    caplog.clear()
+    waiting = asyncio.create_task(refolded(log))
+
+    async def said() -> bool:
+        return "set ARCHIVE_DIR" in caplog.text
+
+    await until(said)
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_a_killed_process_is_followed_by_another_with_the_same_batches(

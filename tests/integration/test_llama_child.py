@@ -1,11 +1,14 @@
 """The embedded server as a process: how it starts, how it refuses, how it ends."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -19,7 +22,9 @@ from support.llama import (
     wait_until_healthy,
 )
 
-from inference.llama_child import EXIT_KEY, EXIT_LOAD, EXIT_MODEL, EXIT_PORT
+from inference.llama_child import EXIT_KEY, EXIT_LOAD, EXIT_MODEL, EXIT_PORT, READ_AHEAD
+from inference.llama_wire import chat_request
+from inference.prompts import load_prompt
 
 
 def run(
@@ -100,6 +105,32 @@ def test_it_serves_on_loopback_with_metrics_behind_its_key(tmp_path: Path) -> No
         assert child.environ()["OMP_WAIT_POLICY"] == "PASSIVE"
         assert KEY not in " ".join(child.cmdline())
     # On leaving, the fixture asserts that SIGTERM ended it with 0.
+
+
+def test_the_prompt_is_read_ahead_of_the_first_question(tmp_path: Path) -> None:
+    with llama_child(tmp_path, "--warm-up") as url:
+        log = tmp_path / "llama.log"
+        deadline = time.monotonic() + 60
+        while READ_AHEAD not in log.read_text(errors="replace"):
+            assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
+            time.sleep(0.05)
+        assert f"not {READ_AHEAD}" not in log.read_text(errors="replace")
+        # Two first questions, side by side in both slots: the static part costs neither anything.
+        with ThreadPoolExecutor(2) as pool:
+            for cached, whole in pool.map(lambda camera: first_words(url, camera), ("A", "B")):
+                assert whole - cached < 60
+
+
+def first_words(url: str, camera: str) -> tuple[int, int]:
+    """Ask for one token; return the cached and all tokens of the question."""
+    messages = load_prompt().conversation(f'Camera: "{camera}"\nSeen: nothing')
+    body = chat_request(messages) | {"max_tokens": 1}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    path = f"{url}/v1/chat/completions"
+    request = urllib.request.Request(path, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        usage = json.load(answer)["usage"]
+    return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
 
 def test_it_ends_with_zero_while_it_still_loads(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from support.risk_scenes import facts
 
 from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from domain.prompt import REPLY_SCHEMA, UnusableReplyError
+from inference.llama_http import BODY_LIMIT
 from inference.llama_wire import TOKENS_LIMIT
-from inference.llm import BODY_LIMIT, Api, LlamaRiskModel, Timeouts
+from inference.llm import Api, LlamaRiskModel, Timeouts
 from inference.ports import RiskQuestion
 
 TIMEOUTS = Timeouts(connect=0.3, read=0.3, health=0.3)
@@ -72,7 +73,7 @@ async def test_the_completion_request_uses_nemotrons_template(
     assert body["prompt"].endswith("<extra_id_1>Assistant\n")
     assert body["json_schema"] == REPLY_SCHEMA
     assert body["n_predict"] == TOKENS_LIMIT
-    # This reply names no model, so the server is asked once.
+    # This reply names no model, so the server's own word counts.
     assert opinion.model == "tiny.gguf"
 
 
@@ -112,7 +113,8 @@ async def test_a_status_says_what_to_do(
     fake.respond = status(code, "the server's\n words", Location="/elsewhere")
     with pytest.raises(error, match=words) as caught:
         await connect("chat").assess(QUESTION)
-    assert type(caught.value) is error
+    away = isinstance(caught.value, ServiceUnavailableError)
+    assert away is issubclass(error, ServiceUnavailableError)
     assert fake.url in str(caught.value)
 
 

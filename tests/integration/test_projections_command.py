@@ -8,6 +8,7 @@ from support.histories import PERSON, detected, image, news, rejected
 from typer.testing import CliRunner, Result
 
 from hsi.__main__ import build
+from hsi.projections import NICENESS
 from projections.migrate import migrate
 from streams.log import EventLog
 
@@ -26,11 +27,19 @@ def environ(valkey_url: str, database_url: str) -> dict[str, str]:
     return {"REDIS_URL": valkey_url, "DATABASE_URL": database_url, "COLUMNS": "140"}
 
 
+@pytest.fixture(autouse=True)
+def niced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note what the commands would give way by, instead of slowing the tests that come later."""
+    given: list[int] = []
+    monkeypatch.setattr("os.nice", given.append)
+    return given
+
+
 def hsi(environ: dict[str, str], *arguments: str) -> Result:
     return CliRunner().invoke(build("projections"), ["projections", *arguments], env=environ)
 
 
-def test_status_rebuild_and_rollback(environ: dict[str, str]) -> None:
+def test_status_rebuild_and_rollback(environ: dict[str, str], niced: list[int]) -> None:
     migrate(environ["DATABASE_URL"])
     told = json.loads(hsi(environ, "status", "--json", "--seconds", "0.1").output)
     ledger = next(each for each in told["projections"] if each["projection"] == "ledger")
@@ -42,6 +51,7 @@ def test_status_rebuild_and_rollback(environ: dict[str, str]) -> None:
     assert rebuilt.exit_code == 0, rebuilt.output
     assert "filling" in rebuilt.output
     assert "as before" in rebuilt.output
+    assert niced == [NICENESS]
 
     back = json.loads(hsi(environ, "rollback", "ledger", "--json").output)
     assert (back["version"], back["replaced"]) == (1, 2)

@@ -311,7 +311,8 @@ async def test_event_filters(pool: Pool, queries: Queries) -> None:
 
 
 async def test_a_cursor_that_no_page_gave_out_is_refused(queries: Queries) -> None:
-    for text in ("", "rubbish", "é", "W10", Cursor(NOON.replace(tzinfo=None), "x").encode()):
+    good = Cursor(NOON, "x").encode()
+    for text in ("", "rubbish", "é", "W10", f"{good}é", f"99{good}", f"{good}\n", "٣~x"):
         with pytest.raises(BadCursorError, match="first page"):
             await queries.events(EventFilter(), limit=5, after=text)
 

@@ -50,6 +50,8 @@ from streams.history import History
 from streams.log import EventLog
 
 ABOUT_PROJECTIONS = {"checkpoints", "refused_events", "projection_versions"}
+ABOUT_PROCESSES = {"logs"}
+"""What processes said of themselves: no fact of the event log."""
 TABLES = sorted(table for model in read_models() for table in model.tables)
 Contents = dict[str, list[Any]]
 
@@ -157,6 +159,21 @@ async def test_what_postgresql_refuses_is_noted_in_the_new_version_too(
     assert (await Queries(pool).refused())["ledger"] == 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+async def test_the_first_telling_stands_though_its_run_was_refused(
+    log: EventLog, pool: Pool, count: int
+) -> None:
+    """The parts of a refused run keep their place before the run that was ready meanwhile."""
+    huge = structs.replace(image(99), file_id="file_huge", size_bytes=2**64 - 1)
+    told = [structs.replace(rejected(1), detail=f"telling {n}") for n in range(6)]
+    await log.append_all(news([told[0], huge, *told[1:3], rejected(2), *told[3:]]))
+    await project(log, pool)
+    before = await contents(pool)
+    (done,) = await Rebuild(log, History(log), pool, count=count).run([Ledger()])
+    assert all(table.equal for table in done.compared)
+    assert await contents(pool) == before
+
+
 @pytest.mark.parametrize(
     ("stage", "number"), [("filling", 3), ("finishing", 1), ("comparing", 2), ("switching", 3)]
 )
@@ -221,6 +238,7 @@ class Traffic:
         await asyncio.gather(self.append(), *(self.read() for _ in range(3)))
 
 
+@pytest.mark.slow
 async def test_live_appends_and_readers_during_rebuild_switch_and_rollback(
     log: EventLog, pool: Pool, database_url: str
 ) -> None:
@@ -389,4 +407,4 @@ def test_every_table_but_those_about_projections_belongs_to_one_read_model(
             "WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%'"
         ).fetchall()
     assert len(set(TABLES)) == len(TABLES)
-    assert {name for (name,) in rows} - set(TABLES) == ABOUT_PROJECTIONS
+    assert {name for (name,) in rows} - set(TABLES) == ABOUT_PROJECTIONS | ABOUT_PROCESSES

@@ -106,7 +106,7 @@ async def test_an_original_that_was_trimmed_is_appended_anew_for_its_group(log: 
     assert anew.correlation_id == original.correlation_id
     assert anew.only_for == "detect"
     assert outcome_unasked(anew, 1, "detect") is None
-    assert outcome_unasked(anew, 1, "another") == Done()
+    assert outcome_unasked(anew, 1, "another") == Done(passed_by=True)
     assert await finish(log) == {"a": 1}
     assert (await DeadLetters(log).redrive(ids["a"])).verdict == "already"
     (follow_up,) = await all_of(log, "detections")

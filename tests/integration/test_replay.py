@@ -25,6 +25,7 @@ from domain.events import SYSTEM
 from domain.whatif import EventOutcome
 from hsi.whatif.folder import RunFolder
 from hsi.whatif.make import make
+from hsi.whatif.result import Changes
 from streams.envelope import START
 from streams.log import EventLog
 
@@ -77,8 +78,8 @@ async def test_unchanged_settings_make_the_same_bytes_every_time(
     await close_all(log)
     before = await everything(log)
     for name in ("once", "twice"):
-        result = await replayed(valkey_url, tmp_path, name, order(tmp_path))
-        assert result.changes == ()
+        result, changes = await replayed(valkey_url, tmp_path, name, order(tmp_path))
+        assert changes == ()
         assert result.same == result.events_before == result.events_after > 60
         assert result.unfinished == 0
         made = outcomes(tmp_path, name)
@@ -119,17 +120,17 @@ async def test_a_higher_threshold_loses_exactly_what_was_computed_by_hand(
     await live(log, given)
     await live(log, [detected("z", 10 * hour)])
     end = (NOON + timedelta(hours=9)).isoformat()
-    result = await replayed(
+    result, changes = await replayed(
         valkey_url, tmp_path, "up", order(tmp_path, "DETECTION_CONFIDENCE_THRESHOLD=0.6", end=end)
     )
     by_kind = {
-        kind: [c.shown.picture_ids for c in result.changes if c.kind == kind]
+        kind: [c.shown.picture_ids for c in changes if c.kind == kind]
         for kind in ("gained", "lost", "details")
     }
     assert by_kind["lost"] == [("a1",), ("e1", "e2")]
     assert by_kind["gained"] == [("d3",)]
     assert (result.events_before, result.events_after) == (6, 5)
-    changed = {c.before.picture_ids: c for c in result.changes if c.before and c.after}
+    changed = {c.before.picture_ids: c for c in changes if c.before and c.after}
     assert set(changed) == {("b1", "b2"), ("d1", "d2", "d3"), ("f1",)}
     assert changed["b1", "b2"].shown.picture_ids == ("b2",)
     assert changed["d1", "d2", "d3"].shown.picture_ids == ("d1",)
@@ -140,8 +141,8 @@ async def test_a_higher_threshold_loses_exactly_what_was_computed_by_hand(
     assert result.same == 1
     # Lower again than it was: the picture at 0.49 becomes an event.
     lower = order(tmp_path, "DETECTION_CONFIDENCE_THRESHOLD=0.45", end=end)
-    result = await replayed(valkey_url, tmp_path, "down", lower)
-    assert [(c.kind, c.shown.picture_ids) for c in result.changes] == [("gained", ("g1",))]
+    _, changes = await replayed(valkey_url, tmp_path, "down", lower)
+    assert [(c.kind, c.shown.picture_ids) for c in changes] == [("gained", ("g1",))]
 
 
 @pytest.mark.usefixtures("soon")
@@ -157,8 +158,8 @@ async def test_a_span_in_the_middle_knows_what_was_usual_before_it(
         span = order(
             tmp_path, begin=moments[first], end=moments[last].isoformat(), cameras=("Porch",)
         )
-        result = await replayed(valkey_url, tmp_path, f"middle-{number}", span)
-        assert result.changes == ()
+        result, changes = await replayed(valkey_url, tmp_path, f"middle-{number}", span)
+        assert changes == ()
         assert result.same == result.events_before
     assert {one.camera_id for one in outcomes(tmp_path, "middle-0")} == {"porch"}
 
@@ -175,8 +176,8 @@ async def test_settings_that_changed_on_the_way_are_taken_from_the_log(
     await close_all(log)
     today = order(tmp_path, environ={"BATCH_WINDOW_SECONDS": "5", "SEVERITY_LOW_MAX": "1"})
     assert today.settings.batch_window_seconds == 5
-    result = await replayed(valkey_url, tmp_path, "then", today)
-    assert result.changes == ()
+    result, changes = await replayed(valkey_url, tmp_path, "then", today)
+    assert changes == ()
     assert result.notes == (
         "The log knows the settings since"
         f" {(await recorded_at(log)).isoformat(timespec='seconds')}; the first known ones were"
@@ -186,7 +187,7 @@ async def test_settings_that_changed_on_the_way_are_taken_from_the_log(
         valkey_url, tmp_path, "tried", order(tmp_path, "BATCH_WINDOW_SECONDS=5")
     )
     assert tried.changes
-    shown = {s.name: (s.before, s.after) for s in tried.settings}
+    shown = {s.name: (s.before, s.after) for s in tried.result.settings}
     assert shown["BATCH_WINDOW_SECONDS"] == ("90", "5")
 
 
@@ -194,8 +195,8 @@ async def test_an_event_that_is_not_assessed_yet_is_neither_gained_nor_lost(
     log: EventLog, valkey_url: str, tmp_path: Path
 ) -> None:
     await live(log, [detected("a", 0), detected("b", 1000), detected("c", 1010)])
-    result = await replayed(valkey_url, tmp_path, "open", order(tmp_path))
-    assert (result.same, result.unfinished, result.changes) == (1, 1, ())
+    result, changes = await replayed(valkey_url, tmp_path, "open", order(tmp_path))
+    assert (result.same, result.unfinished, changes) == (1, 1, ())
 
 
 @pytest.mark.usefixtures("soon")
@@ -205,8 +206,8 @@ async def test_a_killed_run_goes_on_where_it_was(
     await live(log, history(5, 250, ("porch", "yard", "drive")))
     await close_all(log)
     tried = order(tmp_path, "FAST_PATH_CONFIDENCE_THRESHOLD=0.7", "BATCH_WINDOW_SECONDS=20")
-    whole = await replayed(valkey_url, tmp_path, "whole", tried)
-    assert whole.changes
+    whole, changes = await replayed(valkey_url, tmp_path, "whole", tried)
+    assert changes
     monkeypatch.setattr("hsi.whatif.run.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("streams.history.History.read_all.__kwdefaults__", {"count": 30})
     left = 90
@@ -224,6 +225,7 @@ async def test_a_killed_run_goes_on_where_it_was(
     counted: list[int] = []
     with folder:
         resumed = await make(tried, folder, valkey_url, counted.append)
+        assert tuple(Changes(folder)) == changes
     assert counted[0] > 0
     assert replace(resumed, name="whole", seconds=whole.seconds) == whole
     with folder:
@@ -245,7 +247,9 @@ async def test_two_runs_go_side_by_side_and_one_name_runs_once(
         replayed(valkey_url, tmp_path, "up", up), replayed(valkey_url, tmp_path, "window", window)
     )
     alone = await replayed(valkey_url, tmp_path, "alone", up)
-    assert replace(both[0], name="alone", seconds=alone.seconds) == alone
+    found = replace(both[0].result, name="alone", seconds=alone.result.seconds)
+    assert found == alone.result
+    assert both[0].changes == alone.changes
     assert both[1].changes != alone.changes
     assert await everything(log) == before
     with RunFolder(tmp_path / "replays", "up"), pytest.raises(HsiError, match="another process"):

@@ -238,6 +238,54 @@ async def test_a_rebuild_from_archive_and_stream_does_not_resurrect(
     assert await house.contents() == live
 
 
+async def handle_everything(log: EventLog) -> None:
+    """Let every consumer group have had, and done with, what the log holds."""
+    for group, stream in GROUPS.items():
+        for partition in range(log.partitions):
+            name = stream_key(partition, stream)
+            while await log.client.xreadgroup(group, "c", {name: ">"}, count=1000):
+                rows = await log.client.xpending_range(name, group, "-", "+", 1000)
+                await log.client.xack(name, group, *(row["message_id"] for row in rows))
+
+
+async def test_a_rebuild_from_archive_and_trimmed_streams_does_not_resurrect(
+    house: House, valkey_url: str, database_url: str
+) -> None:
+    """The operator's way: archive, trim, `hsi projections rebuild all`."""
+    kept = await house.told(house.picture(60, 50))
+    await house.append(EventHeld(camera_id="porch", event_id=kept[0], held=True, actor="me"))
+    await house.told(*(house.picture(k, 20 + k, ("porch", "garden")[k % 2]) for k in range(20)))
+    await house.retention.run(house.now)
+    await house.told(house.picture(50, 45), house.picture(51, 1))
+    await house.caught_up()
+    live = await house.contents()
+    assert 0 < len(live["events"]) < 23
+    assert len(live["redacted_files"]) > 0
+    await handle_everything(house.log)
+    done = await house.upkeep().run(house.now + timedelta(hours=2))
+    assert done.trimmed > 60
+    for stream in ("files", "detections", "assessments"):
+        lane = (stream, house.log.partition_of("porch"))
+        assert await house.log.read(*lane, START, 10) == []
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hsi", "projections", "rebuild", "all", "--json"),
+        env={
+            **os.environ,
+            "REDIS_URL": valkey_url,
+            "DATABASE_URL": database_url,
+            "ARCHIVE_DIR": str(house.archive),
+            "STREAM_PARTITIONS": "2",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert b'"version":2' in said.replace(b" ", b"")
+    assert await house.contents() == live
+    assert await house.ids("events") >= set(kept)
+
+
 async def test_a_legal_hold_keeps_rows_and_pictures_until_it_is_lifted(house: House) -> None:
     first, second = house.picture(1, 40), house.picture(2, 40)
     held, other = await house.told(first, second)
@@ -325,13 +373,7 @@ async def test_upkeep_trims_behind_the_read_models_and_everything_stays_readable
     await house.caught_up()
     lane = ("files", house.log.partition_of("porch"))
     whole = [e async for run in History(house.log).read_all(*lane) for e in run]
-    for group, stream in GROUPS.items():
-        for partition in range(house.log.partitions):
-            name = stream_key(partition, stream)
-            await house.log.client.xreadgroup(group, "c", {name: ">"}, count=1000)
-            rows = await house.log.client.xpending_range(name, group, "-", "+", 1000)
-            if rows:
-                await house.log.client.xack(name, group, *(row["message_id"] for row in rows))
+    await handle_everything(house.log)
     done = await house.upkeep().run(house.now + timedelta(hours=2))
     assert done.archived.entries == 30
     assert done.trimmed == 30

@@ -66,7 +66,7 @@ async def test_where_an_event_came_from(api: Served, capsys: pytest.CaptureFixtu
         "closed (idle)",
         "fast path at",
         "person 0.91",
-        "1 < 0.50",
+        "1 below 0.50",
         "front_door/1.jpg",
         "rtdetr-v2-r18 1, 12 ms",
     ):

@@ -1,7 +1,6 @@
 """Any interleaving of the streams, in any runs, with redelivery, gives the same rows."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from psycopg import AsyncConnection, connect
 from psycopg.rows import TupleRow
 from support.histories import envelopes
+from support.interleaving import interleaved
 from support.made_up import history
 
 from agents.project import read_models
@@ -29,6 +29,11 @@ TABLES = (
     "gpu_sources",
     "service_states",
     "positions",
+    "enrichments",
+    "sightings",
+    "trial_comparisons",
+    "trial_changes",
+    "prompt_comparisons",
 )
 Contents = dict[str, list[Any]]
 
@@ -38,24 +43,6 @@ def migrated_url(database_url: str) -> str:
     """Give the URL of a database with the empty tables of this version."""
     migrate(database_url)
     return database_url
-
-
-def interleaved(random: Random, log: Sequence[Envelope]) -> list[list[Envelope]]:
-    """Cut the log into runs: lanes mixed at random, each lane in order, some runs again."""
-    lanes: dict[tuple[str, int], list[Envelope]] = defaultdict(list)
-    for envelope in log:
-        lanes[envelope.stream, envelope.partition].append(envelope)
-    queues = [list(reversed(lane)) for lane in lanes.values()]
-    runs: list[list[Envelope]] = [[]]
-    while queues := [queue for queue in queues if queue]:
-        queue = random.choice(queues)
-        for _ in range(min(len(queue), random.randint(1, 4))):
-            runs[-1].append(queue.pop())
-        if random.random() < 0.3:
-            if random.random() < 0.3:
-                runs.append(random.choice(runs))
-            runs.append([])
-    return runs + random.choices(runs, k=4)
 
 
 async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> Contents:

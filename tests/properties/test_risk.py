@@ -14,7 +14,6 @@ from domain.prompt import (
     SUMMARY_LIMIT,
     Reply,
     UnusableReplyError,
-    conversation,
     parse_reply,
     question_text,
     signal_lines,
@@ -22,6 +21,7 @@ from domain.prompt import (
 from domain.risk import MODEL_MOVE, Bands, CameraView, bounded_score, level_of, summary_of
 from domain.risk_rules import judge
 from domain.scene import PARTS_OF_DAY
+from inference.prompts import load_prompt
 
 LABELS = st.sampled_from(["person", "car", "truck", "cat", "bear", "knife", "bench", "x|y>"])
 TEXT = st.text(alphabet=st.characters(), max_size=200)
@@ -116,7 +116,7 @@ def test_a_question_can_always_be_asked(facts: BatchFacts, name: str, entry_poin
     text = question_text(name, facts, verdict.score, verdict.floor, lines)
     assert len(text) < 2_500
     assert text.count("\n") == 4 + len(lines)
-    assert msgspec.json.encode([m.content for m in conversation(text)])
+    assert msgspec.json.encode([m.content for m in load_prompt().conversation(text)])
     assert summary_of(facts, CameraView(name, entry_point)).isprintable()
 
 

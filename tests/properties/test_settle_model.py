@@ -27,6 +27,7 @@ from domain.outcomes import Done, Outcome, Park
 from streams.consumer import ConsumerGroup, Delivery
 from streams.envelope import START
 from streams.log import EventLog
+from streams.names import GROUPS
 
 CONSUMERS = ("one", "two", "three")
 Result = TypeVar("Result")
@@ -68,7 +69,7 @@ class Consumers(RuleBasedStateMachine):
     def empty(self) -> None:
         async def emptied() -> None:
             await self.log.client.flushdb()
-            await self.log._found_groups()
+            await self.log.use_groups(GROUPS)
 
         self.wait(emptied())
         self.model = Model()

@@ -57,12 +57,25 @@ class FakeLlama:
     respond: Handler | None = None
     """When set, answers every request to a completion endpoint instead."""
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    """What the completion endpoints were asked."""
+    window: int | None = 4096
+    """Tokens of context it tells of; None: it knows neither context nor slots."""
+    slots: int = 2
+    tokens_in: int = 900
+    counted: int = 0
+    """Questions to `/tokenize`."""
+    working: int = 0
+    most_at_once: int = 0
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         if (refused := await self._take(request)) is not None:
             return refused
         choice = {"message": {"content": self.reply}, "finish_reason": self.finish}
-        usage = {"prompt_tokens": 900, "completion_tokens": 60}
+        usage = {
+            "prompt_tokens": self.tokens_in,
+            "completion_tokens": 60,
+            "prompt_tokens_details": {"cached_tokens": 700},
+        }
         answer = {"choices": [choice], "usage": usage, "model": "/models/tiny.gguf"}
         return web.json_response(answer)
 
@@ -70,13 +83,37 @@ class FakeLlama:
         if (refused := await self._take(request)) is not None:
             return refused
         stop = "limit" if self.finish == "length" else "eos"
-        counts = {"tokens_evaluated": 900, "tokens_predicted": 60}
+        counts = {
+            "tokens_evaluated": self.tokens_in,
+            "tokens_predicted": 60,
+            "timings": {"cache_n": 700},
+        }
         return web.json_response({"content": self.reply, "stop_type": stop, **counts})
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         if (refused := self._refused(request)) is not None:
             return refused
         return web.json_response({"data": [{"id": "/models/tiny.gguf"}]})
+
+    async def props(self, request: web.Request) -> web.StreamResponse:
+        if self.window is None:
+            return web.json_response({"error": {"code": 404}}, status=404)
+        if (refused := self._refused(request)) is not None:
+            return refused
+        settings = {"n_ctx": self.window}
+        return web.json_response(
+            {"total_slots": self.slots, "default_generation_settings": settings}
+        )
+
+    async def template(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        turns = [f"<{turn['role']}> {turn['content']}" for turn in body["messages"]]
+        return web.json_response({"prompt": "\n".join(turns)})
+
+    async def tokenize(self, request: web.Request) -> web.StreamResponse:
+        self.counted += 1
+        content = (await request.json())["content"]
+        return web.json_response({"tokens": [0] * (len(content) // 4)})
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok"})
@@ -85,7 +122,12 @@ class FakeLlama:
         self.requests.append((request.path, dict(request.headers), await request.json()))
         if (refused := self._refused(request)) is not None:
             return refused
-        return await self.respond(request) if self.respond else None
+        self.working += 1
+        self.most_at_once = max(self.most_at_once, self.working)
+        try:
+            return await self.respond(request) if self.respond else None
+        finally:
+            self.working -= 1
 
     def _refused(self, request: web.Request) -> web.StreamResponse | None:
         if request.headers.get("Authorization") == f"Bearer {KEY}":
@@ -103,6 +145,9 @@ async def fake_llama() -> AsyncIterator[FakeLlama]:
     app.router.add_post("/completion", fake.completion)
     app.router.add_get("/v1/models", fake.models)
     app.router.add_get("/health", fake.health)
+    app.router.add_get("/props", fake.props)
+    app.router.add_post("/apply-template", fake.template)
+    app.router.add_post("/tokenize", fake.tokenize)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     port = free_port()
@@ -121,12 +166,12 @@ def child_command(model: Path, port: int, *more: str) -> list[str]:
 
 
 @contextmanager
-def llama_child(folder: Path) -> Iterator[str]:
+def llama_child(folder: Path, *more: str) -> Iterator[str]:
     """Run the real server with the tiny model until it answers; yields its base URL."""
     key_file, log = folder / "key", folder / "llama.log"
     key_file.write_text(f"{KEY}\n")
     port = free_port()
-    command = child_command(smollm2_gguf(), port, "--api-key-file", str(key_file))
+    command = child_command(smollm2_gguf(), port, "--api-key-file", str(key_file), *more)
     with log.open("wb") as output:
         child = subprocess.Popen(command, stdout=output, stderr=output)
         try:

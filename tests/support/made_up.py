@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
+from support.enrichments import captioned, embedded, left_out, look
 from support.histories import (
     CAT,
     FAINT,
@@ -27,12 +28,16 @@ from support.histories import (
 from domain import ids
 from domain.events import (
     SYSTEM,
+    AssessmentRefined,
     CameraRemoved,
     CameraUpdated,
+    CandidateCompared,
+    ConfigChanged,
     Event,
     EventReviewed,
     GpuReading,
     ImageReceived,
+    PromptCompared,
     ServiceStateChanged,
 )
 
@@ -52,6 +57,11 @@ def history(random: Random) -> list[Event]:
     events += [gpu_sample(random.randint(0, 3), GpuReading(index=k)) for k in range(3)]
     events.append(gpu_sample(random.randint(0, 3), host="bare"))
     events += [_service(random) for _ in range(3)]
+    events += [_percent(random) for _ in range(3)]
+    for number in range(random.randint(0, 4)):
+        camera = random.choice(["front_door", "garden"])
+        events.append(embedded(camera, number, look(random.choice([0, 20, 90]))))
+        events += random.sample([captioned(camera, number), left_out(camera, number)], k=1)
     # Some facts stand in the log twice.
     events += random.choices(events, k=random.randint(0, 5))
     return events
@@ -87,6 +97,8 @@ def _on_its_way(random: Random, picture: ImageReceived, first: ImageReceived) ->
         batched(picture, first),
         batched(picture, picture),
         parked(random.choice(["detect", "batch", "assess", "refine"]), picture=picture),
+        _compared(random, picture),
+        _compared(random, picture),
         parked("assess", batch=ids.batch_id(first.camera_id, first.picture_id)),
     ]
     return [step for step in steps if random.random() < 0.7]
@@ -102,6 +114,8 @@ def _told(random: Random, pictures: Sequence[ImageReceived]) -> list[Event]:
         final,
         refined(fast, score=random.randint(20, 80)),
         refined(final, score=random.randint(20, 80)),
+        _prompt_compared(random, refined(final, score=random.randint(20, 80))),
+        _prompt_compared(random, refined(final, score=random.randint(20, 80))),
         assessed(*pictures, score=random.randint(20, 80)),
         *(
             EventReviewed(
@@ -115,6 +129,53 @@ def _told(random: Random, pictures: Sequence[ImageReceived]) -> list[Event]:
         ),
     ]
     return random.sample(steps, k=random.randint(0, len(steps)))
+
+
+def _compared(random: Random, picture: ImageReceived) -> CandidateCompared:
+    failed = random.random() < 0.3
+    return CandidateCompared(
+        camera_id=picture.camera_id,
+        picture_id=picture.picture_id,
+        captured_at=picture.captured_at,
+        canary=not failed and random.random() < 0.3,
+        threshold=0.5,
+        error="away" if failed else None,
+        matched=0 if failed else random.randint(0, 3),
+        candidate=None if failed else "new",
+        candidate_ms=None if failed else float(random.randint(1, 9)),
+    )
+
+
+def _prompt_compared(random: Random, refined: AssessmentRefined) -> PromptCompared:
+    failed = random.random() < 0.3
+    return PromptCompared(
+        camera_id=refined.camera_id,
+        event_id=refined.event_id,
+        stage=refined.stage,
+        ended_at=refined.ended_at,
+        rule_score=refined.rule_score,
+        score=refined.score,
+        level=refined.level,
+        model=refined.model,
+        prompt_version=refined.prompt_version,
+        seconds=refined.seconds,
+        candidate_prompt="own",
+        error="away" if failed else None,
+        candidate_score=None if failed else random.randint(0, 100),
+        candidate_level=None if failed else random.choice(["low", "high"]),
+        candidate_seconds=None if failed else 2.0,
+    )
+
+
+def _percent(random: Random) -> ConfigChanged:
+    return ConfigChanged(
+        camera_id=SYSTEM,
+        changed_at=at(random.randint(0, 9)),
+        actor=random.choice(["ann", "trial guard"]),
+        setting=random.choice(["CANDIDATE_PERCENT", "RETENTION_DAYS"]),
+        old=random.randint(0, 9),
+        new=random.randint(0, 9),
+    )
 
 
 def _service(random: Random) -> ServiceStateChanged:

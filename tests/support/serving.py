@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,10 +16,14 @@ import msgspec
 import numpy as np
 from aiohttp import ClientResponse, ClientWebSocketResponse
 from aiohttp.test_utils import TestClient, TestServer
+from msgspec.structs import replace
 
+from agents.project import read_models
+from api.access_keys import KeyRing
 from api.app import create_app
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
+from api.model_usage import ModelUsage
 from api.services import ApiConfig, ApiServices
 from api.states import ServiceStates
 from api.thumbnails import PictureRenderer
@@ -39,18 +45,12 @@ from domain.events import (
     Signal,
 )
 from inference.pictures import PictureStore
-from projections.cameras import Cameras
 from projections.database import open_pool
-from projections.detections import Detections
-from projections.ledger import Ledger
 from projections.migrate import migrate
-from projections.positions import Positions
 from projections.queries import Queries
 from projections.retention import Retention
 from projections.retention_queries import RetentionQueries
 from projections.runner import Projector
-from projections.telemetry import Telemetry
-from projections.timeline import Timeline
 from streams.envelope import NewEvent, Position
 from streams.log import EventLog
 
@@ -81,13 +81,28 @@ class Story:
     events: tuple[Event, ...]
 
 
+@cache
+def drawn(width: int, height: int) -> bytes:
+    """Return a JPEG that goes from black to white."""
+    slope = np.linspace(0, 255, width, dtype=np.uint8)
+    pixels = np.dstack([np.tile(slope, (height, 1))] * 3)
+    _, encoded = cv2.imencode(".jpg", pixels)
+    return encoded.tobytes()
+
+
 def story(
-    camera: str, number: int = 0, *, score: int = 45, level: str = "medium", label: str = "person"
+    camera: str,
+    number: int = 0,
+    *,
+    score: int = 45,
+    level: str = "medium",
+    label: str = "person",
+    picture: bytes | None = None,
 ) -> Story:
     """Tell how picture `number` of a camera became an event, `number` minutes after BEGIN."""
     at = BEGIN + timedelta(minutes=number)
     path = f"{camera}/{number}.jpg"
-    sha = f"{number:064x}"
+    sha = sha256(picture).hexdigest() if picture else f"{number:064x}"
     file_id = ids.file_id(camera, path, sha, number)
     picture_id = ids.picture_id(camera, sha, at)
     batch_id = ids.batch_id(camera, picture_id)
@@ -142,7 +157,12 @@ def story(
             reason="idle",
             baseline=Baseline(),
         ),
-        assessment(camera, number, score=score, level=level, label=label),
+        replace(
+            assessment(camera, number, score=score, level=level, label=label),
+            event_id=event_id,
+            batch_id=batch_id,
+            picture_ids=(picture_id,),
+        ),
     )
     return Story(camera, file_id, picture_id, batch_id, event_id, events)
 
@@ -263,17 +283,13 @@ class Served:
         assert body["detail"]
         return body
 
-    def picture(self, told: Story, *, width: int = 640, height: int = 480) -> bytes:
-        """Put a picture where the story's file lies; return its bytes."""
+    def picture(self, told: Story, data: bytes) -> None:
+        """Put a picture where the story's file lies."""
         path = self.base / next(
             event.path for event in told.events if isinstance(event, ImageReceived)
         )
         path.parent.mkdir(exist_ok=True)
-        slope = np.linspace(0, 255, width, dtype=np.uint8)
-        pixels = np.dstack([np.tile(slope, (height, 1))] * 3)
-        _, encoded = cv2.imencode(".jpg", pixels)
-        path.write_bytes(encoded.tobytes())
-        return encoded.tobytes()
+        path.write_bytes(data)
 
 
 @asynccontextmanager
@@ -285,6 +301,7 @@ async def served(
     limits: Limits | None = None,
     config: Callable[[ApiConfig], ApiConfig] = lambda config: config,
     projecting: bool = False,
+    keys: KeyRing | None = None,
 ) -> AsyncIterator[Served]:
     """Run an API; with `projecting` the projectors follow the log in the background."""
     await asyncio.to_thread(migrate, database_url)
@@ -294,14 +311,18 @@ async def served(
         pool = await open_pool(database_url, name="test", max_size=6, wait_seconds=1.0)
         stack.push_async_callback(pool.close)
         gpu = GpuHistory(minutes=60, interval_seconds=5)
+        usage = ModelUsage()
         states = ServiceStates()
+        ring = keys or KeyRing()
         services = ApiServices(
             config=config(ApiConfig(app_name="HSI", app_version="1.2.3", base_folder=base)),
             log=log,
             queries=Queries(pool),
             pictures=PictureRenderer(PictureStore(base, base / "frames")),
-            broadcaster=Broadcaster(log, hear=(gpu.hear, states.hear)),
+            broadcaster=Broadcaster(log, hear=(gpu.hear, states.hear, usage.hear, ring.hear)),
             gpu=gpu,
+            keys=ring,
+            usage=usage,
             retention=Retention(
                 log,
                 RetentionQueries(pool),
@@ -312,7 +333,7 @@ async def served(
             ),
             states=states,
         )
-        models = (Cameras(), Ledger(), Detections(), Timeline(), Telemetry(), Positions())
+        models = read_models()
         projectors = [Projector(log, pool, model) for model in models]
         if projecting:
             stop = asyncio.Event()

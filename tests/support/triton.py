@@ -9,6 +9,7 @@ Server and its Python environment are fetched once a machine into a folder outsi
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from support.models import cache_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "triton_models"
 _SERVER_PACKAGE = "nvidia-pytriton==0.7.0"
-_STUB_PACKAGES = ("numpy<2", "onnxruntime>=1.20,<2")
+_STUB_PACKAGES = ("numpy<2", "onnxruntime>=1.20,<2", "pillow>=11")
 _READY_SECONDS = 60.0
 _STUB = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -38,11 +39,14 @@ _STUB = f"{sys.version_info.major}.{sys.version_info.minor}"
 class TritonServer:
     """One server process on free loopback ports."""
 
-    def __init__(self, home: Path, folder: Path, repository: Path) -> None:
+    def __init__(
+        self, home: Path, folder: Path, repository: Path, options: Sequence[str] = ()
+    ) -> None:
         self._binary = home / "server" / "pytriton" / "tritonserver" / "bin" / "tritonserver"
         self._environment = home / "environment"
         self._folder = folder
-        self._repository = repository
+        self.repository = repository
+        self._options = options
         self._backends = _lay_out_backends(home, folder)
         self._ports = _free_ports(3)
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +63,7 @@ class TritonServer:
     def start(self) -> None:
         grpc, http, metrics = self._ports
         arguments = [
-            f"--model-repository={self._repository}",
+            f"--model-repository={self.repository}",
             f"--backend-directory={self._backends}",
             f"--grpc-port={grpc}",
             f"--http-port={http}",
@@ -69,6 +73,7 @@ class TritonServer:
             "--metrics-address=127.0.0.1",
             "--allow-gpu-metrics=false",
             "--exit-timeout-secs=5",
+            *self._options,
         ]
         environment = {**os.environ, "PATH": f"{self._environment}/bin:{os.environ['PATH']}"}
         with self.log.open("ab") as log:
@@ -116,13 +121,11 @@ class TritonServer:
 
 @pytest.fixture(scope="session")
 def triton_server(ssdlite_dir: Path) -> Iterator[TritonServer]:
-    """Run Triton with triton_models/ and the stand-in as rtdetrv2's weights."""
+    """Run Triton with the variant for CPUs as `rtdetrv2`, and the stand-in as its weights."""
     home = installed()
     folder = Path(tempfile.mkdtemp(prefix="hsi-triton-"))
     repository = folder / "models"
-    shutil.copytree(REPOSITORY, repository, ignore=shutil.ignore_patterns(".*", "*.onnx"))
-    weights = repository / "rtdetrv2" / "1" / "model.onnx"
-    weights.write_bytes(stand_in(ssdlite_dir / "ssdlite" / "model.onnx"))
+    lay_out_cpu(repository, stand_in(ssdlite_dir / "ssdlite" / "model.onnx"))
     server = TritonServer(home, folder, repository)
     server.start()
     try:
@@ -130,6 +133,17 @@ def triton_server(ssdlite_dir: Path) -> Iterator[TritonServer]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+def lay_out_cpu(repository: Path, weights: bytes, model: str = "rtdetrv2") -> Path:
+    """Lay the variant for CPUs out under `model`, version 1; return the model's folder."""
+    template, folder = REPOSITORY / "rtdetrv2_cpu", repository / model
+    (folder / "1").mkdir(parents=True)
+    for name in ("config.pbtxt", "labels.txt"):
+        shutil.copyfile(template / name, folder / name)
+    shutil.copyfile(template / "model.py", folder / "1" / "model.py")
+    (folder / "1" / "model.onnx").write_bytes(weights)
+    return folder
 
 
 def stand_in(ssdlite: Path) -> bytes:
@@ -188,7 +202,9 @@ def stand_in(ssdlite: Path) -> bytes:
 
 def installed() -> Path:
     """Return the folder of the server and its environment; fetch both the first time."""
-    home = cache_folder() / "triton"
+    # Named after what is in it: a server that runs from an older folder keeps it.
+    wanted = hashlib.sha256(repr((_SERVER_PACKAGE, *_STUB_PACKAGES)).encode()).hexdigest()[:8]
+    home = cache_folder() / f"triton-{wanted}"
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

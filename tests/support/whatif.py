@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
@@ -14,11 +14,12 @@ from support.logs import NOON, POLICY, Stage, box, detected, new, until
 from agents.assess import Assess
 from agents.batch import Batch
 from agents.cameras import LogCameraDirectory
+from domain.difference import Change
 from domain.events import CameraRegistered, ObjectsDetected
 from domain.risk import Bands
 from hsi.whatif.folder import Asked, RunFolder
 from hsi.whatif.make import Order, make
-from hsi.whatif.result import Result
+from hsi.whatif.result import Changes, Result
 from hsi.whatif.wishes import masked, parse_sets
 from runtime.settings import load_settings
 from streams.channel import ChannelOptions, each
@@ -121,10 +122,20 @@ def order(
     return Order(Asked(sets=masked(chosen), **whole), chosen, settings, changed)
 
 
-async def replayed(url: str, state: Path, name: str, ordered: Order) -> Result:
+class Replayed(NamedTuple):
+    """What a run found, with its changes."""
+
+    result: Result
+    changes: tuple[Change, ...]
+
+
+async def replayed(url: str, state: Path, name: str, ordered: Order) -> Replayed:
     """Run a what-if to its end."""
     with RunFolder(state / "replays", name) as folder:
-        return await make(ordered, folder, url, lambda _: None)
+        result = await make(ordered, folder, url, lambda _: None)
+        changes = tuple(Changes(folder))
+    assert len(changes) == result.changed
+    return Replayed(result, changes)
 
 
 async def stored_payloads(log: EventLog, stream: str, *tags: str) -> list[bytes]:

@@ -42,9 +42,9 @@ def test_since_and_limit_in_ascending_time() -> None:
 
 def test_no_gpu_is_none_and_nothing_else() -> None:
     history = GpuHistory(minutes=60, interval_seconds=5)
-    assert gpu_answer(history).recorded_at is None
+    assert gpu_answer(history, None).recorded_at is None
     history.add(sample(0, gpus=0))
-    told = gpu_answer(history)
+    told = gpu_answer(history, None)
     assert (told.source, told.gpus, told.recorded_at) == ("none", [], BEGIN)
     assert (told.gpu_name, told.utilization, told.memory_used, told.power_usage) == (None,) * 4
 
@@ -69,5 +69,5 @@ def test_primed_from_the_read_model() -> None:
         ("bare", "none"),
         ("here", "nvml"),
     ]
-    told = gpu_answer(history)
+    told = gpu_answer(history, None)
     assert (told.source, told.gpu_name, told.power_usage) == ("nvml", "GPU 0", 7.0)

@@ -123,7 +123,7 @@ async def test_a_fast_path_assessment_that_was_overtaken_is_passed_by() -> None:
     model = Model(AssertionError("never asked"))
     # when the model's turn comes, then it is spared
     refine = refiner(model, Log(final), first=True)
-    assert await refine(envelope(early)) == Done()
+    assert await refine(envelope(early)) == Done(passed_by=True)
     # and an early assessment that still stands is refined
     model = Model()
     await refiner(model, first=True)(envelope(early))
@@ -151,7 +151,7 @@ async def test_an_assessment_is_refined() -> None:
 async def test_a_refinement_is_not_refined_again() -> None:
     event = EventReviewed(camera_id="front_door", event_id="evt_1", reviewed=True)
     model = Model(AssertionError("never asked"))
-    assert await refiner(model)(envelope(event)) == Done()
+    assert await refiner(model)(envelope(event)) == Done(passed_by=True)
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ async def test_each_assessment_belongs_to_one_lane(change: dict[str, object], fi
     # then its own lane asked the model, and the other passed it by
     assert len(models[first].asked) == 1
     assert models[not first].asked == []
-    assert outcomes[not first] == Done()
-    assert outcomes[first] != Done()
+    assert outcomes[not first] == Done(passed_by=True)
+    assert outcomes[first] != Done(passed_by=True)

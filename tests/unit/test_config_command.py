@@ -37,7 +37,7 @@ def test_the_example_names_every_setting_once() -> None:
 
 def test_the_example_uncommented_changes_nothing(tmp_path: Path) -> None:
     lines = [line.removeprefix("#") for line in env_example().splitlines()]
-    given = [line for line in lines if line.partition("=")[0].isupper()]
+    given = [line for line in lines if "=" in line and line.partition("=")[0].isupper()]
     (tmp_path / ".env").write_text("\n".join(given))
     settings = load_settings(environ={})
     assert settings.model_dump() == Settings().model_dump()

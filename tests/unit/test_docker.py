@@ -26,7 +26,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {n: s for n, s in SERVICES.items() if s["image"].startswith("home-security-intelligence:")}
 DOCKERFILE = re.sub(r"\\\n", " ", (DOCKER / "Dockerfile").read_text(encoding="utf-8"))
 
-SERVICE_VARIABLES = {"POSTGRES_PASSWORD", "NEMOTRON_MODEL_FILE"}
+SERVICE_VARIABLES = {"NEMOTRON_MODEL_FILE"}
 """Variables of the compose file that are no settings; docs/operations.md explains them."""
 IMAGE_VARIABLES = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HSI_READY_FILE"}
 

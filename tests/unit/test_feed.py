@@ -144,6 +144,29 @@ async def test_a_full_hand_stops_reading_but_not_what_is_due_nor_the_end() -> No
         assert [d.envelope.position.ms for d in following] == [3, 4]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_probe_that_passed_by_opens_nothing(lost: bool) -> None:
+    """Also one that goes out in place of a probe that another consumer has taken."""
+    async with Fed() as fed:
+        fed.group.new = [delivery(1)]
+        (first,) = await fed.next()
+        outage = Retry(ServiceUnavailableError("detector", "away"), after=0.05)
+        await fed.feed.settle([(first, outage)])
+        if lost:
+            fed.group.lost = {first.envelope.position}
+            await fed.feed.beat()
+            fed.feed.gate.unproven()
+            fed.group.new = [delivery(2)]
+        (probe,) = await fed.next()
+        fed.group.new = [delivery(3)]
+        await fed.feed.settle([(probe, Done(passed_by=True))])
+        assert fed.feed.gate.closed
+        # It proved nothing, so what comes next asks; a real answer opens the gate.
+        (asking,) = await fed.next()
+        await fed.feed.settle([(asking, Done((detected("x"),)))])
+        assert not fed.feed.gate.closed
+
+
 async def test_one_outage_of_a_run_waits_once_and_ends_for_all_at_once() -> None:
     async with Fed() as fed:
         fed.group.new = [delivery(number) for number in range(1, 5)]

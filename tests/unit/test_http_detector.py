@@ -172,8 +172,12 @@ async def test_a_service_that_stalls_is_given_up_in_time() -> None:
     async def health(_: web.Request) -> web.Response:
         return web.json_response(HEALTHY)
 
-    quick = {"connect_timeout": 2, "read_timeout": 0.3, "health_timeout": 2}
-    async with serve(stall, health) as url, using(HttpDetector(url, **quick)) as detector:
+    async with (
+        serve(stall, health) as url,
+        using(
+            HttpDetector(url, connect_timeout=2, read_timeout=0.3, health_timeout=2)
+        ) as detector,
+    ):
         await detector.check()
         began = asyncio.get_running_loop().time()
         with pytest.raises(ServiceUnavailableError, match="timeout"):

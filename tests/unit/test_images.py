@@ -165,6 +165,17 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
         images.decode(png_header(side, side), "bomb.png")
 
 
+def test_a_square_is_pillow_s_to_the_bit_unless_the_picture_was_reduced() -> None:
+    small = images.decode(jpeg(scene(768, 576)), "small.jpg")
+    assert (images.square(small, 640) == images.stretch(small.rgb, 640)).all()
+    large = images.decode(jpeg(scene(1920, 1080)), "large.jpg")
+    assert large.rgb.shape == (540, 960, 3)
+    reference = scene(1920, 1080).resize((640, 640), Image.Resampling.BILINEAR)
+    assert difference(images.square(large, 640), reference) < 1.5
+    # A detector that looks at much less than was decoded must not skip pixels.
+    assert (images.square(large, 300) == images.stretch(large.rgb, 300)).all()
+
+
 def test_stretch_and_letterbox() -> None:
     rgb = np.asarray(scene(200, 100))
     assert images.stretch(rgb, 64).shape == (64, 64, 3)

@@ -16,7 +16,6 @@ from domain.prompt import (
     SUMMARY_LIMIT,
     Reply,
     UnusableReplyError,
-    conversation,
     nemotron_prompt,
     parse_reply,
     question_text,
@@ -24,6 +23,9 @@ from domain.prompt import (
 )
 from domain.risk import MODEL_MOVE, bounded_score
 from domain.risk_rules import judge
+from inference.prompts import load_prompt
+
+PROMPT = load_prompt()
 
 
 def question(name: str, scene: BatchFacts, *, entry_point: bool = False) -> str:
@@ -63,7 +65,7 @@ def test_a_short_stay_is_a_moment(dwell: float, then: str) -> None:
 
 
 def test_the_prefix_is_static_and_its_examples_obey_the_rules() -> None:
-    first, second = conversation("a"), conversation("b")
+    first, second = PROMPT.conversation("a"), PROMPT.conversation("b")
     assert first[:-1] == second[:-1]
     assert [message.role for message in first] == ["system", *["user", "assistant"] * 6, "user"]
     for asked, answered in zip(first[1:-1:2], first[2:-1:2], strict=True):
@@ -73,7 +75,7 @@ def test_the_prefix_is_static_and_its_examples_obey_the_rules() -> None:
 
 
 def test_the_nemotron_template_ends_where_the_assistant_begins() -> None:
-    text = nemotron_prompt(conversation("Q?"))
+    text = nemotron_prompt(PROMPT.conversation("Q?"))
     assert text.startswith("<extra_id_0>System\n")
     assert text.endswith("<extra_id_1>User\nQ?\n<extra_id_1>Assistant\n")
     assert text.count("<extra_id_1>User\n") == 7
@@ -180,7 +182,7 @@ def test_an_attack_through_a_camera_name_neither_gets_in_nor_below_the_floor(nam
     shown = text.splitlines()[0].removeprefix('Camera: "').removesuffix('"')
     assert 0 < len(shown) <= CAMERA_NAME_LIMIT
     assert not set(shown) & set('<>|[]{}"\\`$\n\r\x00\x1b\u200b\u202e\u2028')
-    assert nemotron_prompt(conversation(text)).count("<extra_id_") == 15
+    assert nemotron_prompt(PROMPT.conversation(text)).count("<extra_id_") == 15
     # … and should the model obey it all the same, the floor holds.
     for answer in range(0, 101, 20):
         assert bounded_score(verdict.score, verdict.floor, answer) >= verdict.floor == 70

@@ -37,6 +37,9 @@ class Opinion:
     tokens_in: int = 10
     tokens_out: int = 5
     seconds: float = 1.5
+    tokens_cached: int | None = 8
+    context_window: int | None = 4096
+    left_out: tuple[str, ...] = ()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.watching import jpeg, mp4, png
 
+from inference.images import probe
 from inference.pictures import OpenFile
 from inference.video import BrokenVideoError, Clip
 from inference.whole_file import MAX_SCANS, Finding, Still, Unfit, Video, check
@@ -91,6 +92,22 @@ def test_the_capture_time_comes_along(tmp_path: Path) -> None:
     assert isinstance(still, Still)
     assert still.exif is not None
     assert still.exif.local.isoformat() == "2024-01-01T12:00:00"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_sides_are_those_of_the_upright_picture(
+    kind: str, orientation: int, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.new("RGB", (64, 32)) as image:
+        data = saved(image, kind, exif=exif)
+    still = found(data, tmp_path)
+    assert isinstance(still, Still)
+    header = probe(data, "turned")
+    assert (still.width, still.height) == (header.width, header.height)
+    assert (still.width > still.height) is (orientation < 5)
 
 
 def test_a_damaged_exif_block_is_no_damage_to_the_picture(tmp_path: Path) -> None:

@@ -17,7 +17,17 @@ from redis import Redis
 from support.soak.pictures import THRESHOLD, objects_in
 
 PARTITIONS = 4
-STREAMS = ("files", "detections", "batches", "assessments", "cameras", "system", "parked")
+STREAMS = (
+    "files",
+    "detections",
+    "batches",
+    "assessments",
+    "enrichments",
+    "trials",
+    "cameras",
+    "system",
+    "parked",
+)
 GROUPS = {
     "detect": "files",
     "batch": "detections",

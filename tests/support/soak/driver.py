@@ -183,7 +183,7 @@ async def _run(house: House, options: Options, say: Say, before_stop: Spoil) -> 
     report.evidence = {
         "settlements refused to a zombie": house.said("another consumer owns those"),
         "partitions taken over": house.said("another process owns it now"),
-        "tables made anew, since the log had lost its end": house.operations,
+        "tables made anew, since the log had lost its end": house.said("tables were made anew"),
     }
     verdict.problems += await house.stop()
     report.seconds = time.monotonic() - began

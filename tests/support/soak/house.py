@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
 from support.servers import free_ports
 from support.soak.disk import SmallDisk
 from support.soak.plan import ROLES, Options
@@ -27,7 +26,6 @@ from runtime.embedded.valkey import ValkeyServer, ask
 LOOK_SECONDS = 0.05
 RESTART_SECONDS = 0.3
 LONGEST_RESTART_SECONDS = 3.0
-_LOST_END = re.compile("read model .* has lost its end")
 STOP_SECONDS = 20.0
 
 
@@ -62,8 +60,6 @@ class House:
     """Process and how it ended, of those that ended without being killed by the driver."""
     why: list[str] = field(default_factory=list)
     """The last line that each of them wrote."""
-    operations: int = 0
-    """How often the operator had to empty the tables."""
 
     def __post_init__(self) -> None:
         self.cameras = self.folder / "cameras"
@@ -86,7 +82,6 @@ class House:
         self.processes = {name: Process(name, self.logs / f"{name}.log") for name in ROLES}
         self._mending: dict[str, asyncio.Task[None]] = {}
         self._environ: dict[str, str] = {}
-        self._operating: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------
 
@@ -137,9 +132,8 @@ class House:
                         self._note(name, status, killed=status == -signal.SIGKILL)
                         self._mending[name] = asyncio.create_task(self._mend(name))
         finally:
-            for task in (*self._mending.values(), self._operating):
-                if task is not None:
-                    task.cancel()
+            for task in self._mending.values():
+                task.cancel()
 
     def _keep(self, process: Process) -> None:
         child, now = process.child, time.monotonic()
@@ -150,10 +144,7 @@ class House:
             process.child = None
             self._note(process.name, status, killed=process.killed)
             if not process.killed:
-                said = tail(process.log, 1)
-                self.why.append(f"{process.name}: {said}")
-                if _LOST_END.search(said) and self._operating is None:
-                    self._operating = asyncio.create_task(self._operate())
+                self.why.append(f"{process.name}: {tail(process.log, 1)}")
             process.failures = 0 if process.killed else process.failures + 1
             wait = RESTART_SECONDS * 2 ** min(process.failures, 4)
             process.not_before = now + min(wait, LONGEST_RESTART_SECONDS)
@@ -181,26 +172,13 @@ class House:
                     server.spawn()
                     await asyncio.to_thread(server.wait_ready, 60.0)
                 except (EmbeddedError, OSError):
-                    continue  # A full disk, or killed again: `unasked` has it if it was neither.
+                    # A full disk, or killed again: `unasked` has it if it was neither.
+                    if server.child is not None:
+                        await asyncio.to_thread(stop, server.child, ())
+                    continue
                 return
         finally:
             del self._mending[name]
-
-    async def _operate(self) -> None:
-        """Do what docs/promises.md tells the operator of a log that lost its end: empty tables."""
-        try:
-            await asyncio.to_thread(self._empty_tables)
-            migrated = await asyncio.create_subprocess_exec(*_hsi("migrate"), env=self._environ)
-            self.operations += await migrated.wait() == 0
-        except psycopg.Error:
-            pass  # PostgreSQL is just starting: the next complaint brings the operator back.
-        finally:
-            self._operating = None
-
-    def _empty_tables(self) -> None:
-        with psycopg.connect(self.postgres.url) as tables:
-            tables.execute("DROP SCHEMA public CASCADE")
-            tables.execute("CREATE SCHEMA public")
 
     async def stop(self) -> list[str]:
         """End the roles in order; return what did not end as it should, then end the servers."""

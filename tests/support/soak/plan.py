@@ -24,7 +24,9 @@ PAUSED_IN_TURN = ("detect", "batch", "project", "assess", "watch", "spare", "ref
 
 PAUSE_SECONDS = (11.0, 13.0)
 """Longer than the 8 s after which a silent consumer's entries and leases are somebody else's."""
-FULL_SECONDS = 3.0
+FULL_SECONDS = 5.0
+UNTIL_FULL_SECONDS = 1.5
+"""What room the servers' files have left in their last blocks is used up by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def plan_of(options: Options) -> Plan:
         now += draw.uniform(*options.gap)
         times.append(now)
     pauses = tuple(_pauses(draw, now))
-    blows: list[Blow] = [*pauses, *_cuts(draw, now), Fill(now * draw.uniform(0.45, 0.6))]
-    blows += _kills(draw, times, pauses)
+    fill = Fill(now * draw.uniform(0.45, 0.6))
+    blows: list[Blow] = [*pauses, *_cuts(draw, now), fill]
+    blows += _kills(draw, times, pauses, fill)
     files = tuple(_files(draw, options, now))
     return Plan(files, tuple(sorted(blows, key=lambda blow: blow.at)), now)
 
@@ -148,15 +151,26 @@ def _cuts(draw: random.Random, end: float) -> Iterator[Cut]:
         turn += 1
 
 
-def _kills(draw: random.Random, times: list[float], pauses: tuple[Pause, ...]) -> Iterator[Kill]:
-    """Deal every process out once before any comes again; one that is paused waits its turn."""
+def _kills(
+    draw: random.Random, times: list[float], pauses: tuple[Pause, ...], fill: Fill
+) -> Iterator[Kill]:
+    """Deal every process out once before any comes again; one that is paused waits its turn.
+
+    What dies first on a full disk is Valkey: with `everysec` the log then comes back without what
+    was answered, but could not be written.
+    """
     deck: list[str] = []
+    full, free = fill.at + UNTIL_FULL_SECONDS, fill.at + fill.seconds
+    first = next((at for at in times if full <= at < free), None)
     for at in times:
         paused = {p.target for p in pauses if p.at <= at <= p.at + p.seconds + 0.5}
         if not set(deck) - paused:
             deck = [*deck, *draw.sample([*ROLES, *SERVERS], len(ROLES) + len(SERVERS))]
         target = next(name for name in deck if name not in paused)
-        deck.remove(target)
+        if at == first:
+            target = "valkey"
+        if target in deck:
+            deck.remove(target)
         yield Kill(at, target)
 
 

@@ -1,7 +1,6 @@
-"""`hsi models`: fetch the model files that run on this machine, and show what is there."""
+"""`hsi models fetch`: fetch the model files that run on this machine."""
 
 import asyncio
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -21,17 +20,13 @@ from domain.errors import HsiError
 from inference import weights
 from inference.downloads import Fetched, Fetcher
 from inference.downloads import Progress as FetchProgress
-from inference.weights import Artefact
 from runtime.settings import load_settings
-
-app = typer.Typer(add_completion=False)
 
 EnvFile = Annotated[
     Path | None, typer.Option("--env-file", help="Read this file instead of .env.")
 ]
 
 
-@app.command()
 def fetch(
     what: Annotated[
         str, typer.Argument(help="detector, risk, all, or a model's name from `hsi models list`.")
@@ -68,37 +63,8 @@ def fetch(
             else:
                 _tell(bar.console, fetched)
     if {"detector", weights.RTDETR.name, weights.SSDLITE.name} & set(wanted):
-        _tell_detector(console, settings.models_dir)
+        tell_detector(console, settings.models_dir)
     if failed:
-        raise typer.Exit(1)
-
-
-@app.command("list")
-def show(
-    verify: Annotated[bool, typer.Option(help="Read every file and compare checksums.")] = False,
-    env_file: EnvFile = None,
-) -> None:
-    """Show which models lie where, their version, checksum, size and licence.
-
-    Examples: `hsi models list` · `hsi models list --verify`
-    """
-    settings = load_settings(env_file)
-    console = Console()
-    console.print(f"Models folder: {settings.models_dir}", highlight=False, soft_wrap=True)
-    wrong = False
-    for artefact in weights.CATALOGUE.values():
-        state, sha256 = _state(artefact, settings.models_dir, verify=verify)
-        wrong = wrong or state == "damaged"
-        console.print(
-            f"[bold]{artefact.name:<20}[/] {state:<16} {artefact.title}\n"
-            f"{'':<20} version {artefact.version}, {artefact.size / 1e6:,.0f} MB, "
-            f"{artefact.licence}, sha256 {(sha256 or artefact.sha256 or 'of conversion')[:16]}",
-            style=None if sha256 else "dim",
-            highlight=False,
-            soft_wrap=True,
-        )
-    _tell_detector(console, settings.models_dir)
-    if wrong:
         raise typer.Exit(1)
 
 
@@ -161,7 +127,7 @@ def _tell(console: Console, fetched: Fetched) -> None:
     )
 
 
-def _tell_detector(console: Console, models_dir: Path) -> None:
+def tell_detector(console: Console, models_dir: Path) -> None:
     """Say in plain words which detector runs: nobody should believe in more than there is."""
     runs = weights.detector_in(models_dir)
     if runs is None:
@@ -174,22 +140,3 @@ def _tell_detector(console: Console, models_dir: Path) -> None:
     else:
         text = f"The embedded detector runs {runs.title}."
     console.print(text, highlight=False, soft_wrap=True)
-
-
-def _state(artefact: Artefact, models_dir: Path, *, verify: bool) -> tuple[str, str | None]:
-    """Return a word for what lies there, and its checksum when one is known."""
-    path = artefact.path(models_dir)
-    if not path.is_file():
-        return "absent", None
-    manifest = weights.read_manifest(artefact, models_dir)
-    expected = manifest.sha256 if manifest else None
-    if verify:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-        if expected not in (None, actual):
-            return "damaged", actual
-        return ("verified" if expected else "put here by hand"), actual
-    if manifest is None:
-        damaged = weights.manifest_path(path).exists()
-        return ("damaged" if damaged else "put here by hand"), None
-    return ("present" if weights.is_current(artefact, manifest) else "outdated"), expected

@@ -1,0 +1,3 @@
+DROP TABLE trial_cutoffs;
+DROP TABLE trial_changes;
+DROP TABLE trial_comparisons;

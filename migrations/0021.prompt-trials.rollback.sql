@@ -1,0 +1,2 @@
+DROP TABLE prompt_cutoffs;
+DROP TABLE prompt_comparisons;

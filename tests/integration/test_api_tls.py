@@ -1,0 +1,223 @@
+"""The API's port over TLS, seen by openssl: versions, client certificates, renewal, plain HTTP."""
+
+import asyncio
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, TCPConnector, WSMsgType, web
+
+from api.accepting import Doorkeeper, serve
+from hsi.keeper import answers as answers_here
+from runtime import tls
+from runtime.tls import TlsPlan, keep_own, keep_renewed, server_context
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> TlsPlan:
+    """A certificate of its own, by any version from 1.2 on."""
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+    keep_own(certificate, key)
+    return TlsPlan(
+        mode="provided", certificate=certificate, key=key, authority=None, min_version="TLSv1.2"
+    )
+
+
+async def hello(request: web.Request) -> web.StreamResponse:
+    if request.path != "/ws":
+        return web.Response(text="hello")
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async for message in ws:
+        await ws.send_str(message.data)
+    return ws
+
+
+@asynccontextmanager
+async def served(
+    context: ssl.SSLContext | None, door: Doorkeeper | None = None
+) -> AsyncIterator[int]:
+    """Serve on a free port of this machine; give the port."""
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", hello)
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        listener.setblocking(False)
+        stop = await serve(app, listener, context, drain_seconds=1.0, door=door)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            await stop()
+
+
+async def openssl(port: int, *options: str) -> tuple[int, str]:
+    """Shake hands by `openssl s_client` and ask for a page; answer its end and what it said."""
+    # The oldest versions are refused by the client itself at its usual level of security.
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet", "-no_ign_eof"]
+    process = await asyncio.create_subprocess_exec(
+        *(*command, *options),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    request = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(request)
+    async with asyncio.timeout(20):
+        said = await process.stdout.read()
+        process.stdin.close()
+        return await process.wait(), said.decode(errors="replace")
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing")
+
+MATRIX = [
+    ("TLSv1.2", "-tls1_1", False),
+    ("TLSv1.2", "-tls1_2", True),
+    ("TLSv1.2", "-tls1_3", True),
+    ("TLSv1.3", "-tls1_1", False),
+    ("TLSv1.3", "-tls1_2", False),
+    ("TLSv1.3", "-tls1_3", True),
+]
+
+
+@needs_openssl
+@pytest.mark.parametrize(("oldest", "version", "works"), MATRIX)
+async def test_old_versions_are_refused(
+    plan: TlsPlan, oldest: str, version: str, works: bool
+) -> None:
+    async with served(server_context(replace(plan, min_version=oldest))) as port:
+        old = ["-cipher", "DEFAULT:@SECLEVEL=0"] if version == "-tls1_1" else []
+        _, said = await openssl(port, version, *old)
+    assert ("HTTP/1.1 200 OK" in said and "hello" in said) is works, said
+    if not works:
+        # It is the server that ends it; asyncio does not always send the alert.
+        assert "alert" in said or "unexpected eof" in said, said
+
+
+@needs_openssl
+async def test_mutual_tls_lets_in_who_shows_a_certificate(plan: TlsPlan, tmp_path: Path) -> None:
+    own, key = tmp_path / "client.crt", tmp_path / "client.key"
+    stranger, its_key = tmp_path / "stranger.crt", tmp_path / "stranger.key"
+    keep_own(own, key)
+    keep_own(stranger, its_key)
+    async with served(server_context(replace(plan, authority=own))) as port:
+        for version in ("-tls1_2", "-tls1_3"):
+            _, without = await openssl(port, version)
+            assert "200 OK" not in without
+            shown = ["-cert", str(stranger), "-key", str(its_key)]
+            _, wrong = await openssl(port, version, *shown)
+            assert "200 OK" not in wrong
+            _, right = await openssl(port, version, "-cert", str(own), "-key", str(key))
+            assert "200 OK" in right, right
+
+
+def trusting(certificate: Path) -> TCPConnector:
+    return TCPConnector(ssl=ssl.create_default_context(cafile=str(certificate)), force_close=True)
+
+
+async def test_a_renewed_certificate_counts_while_websockets_stay(
+    plan: TlsPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.02)
+    context = server_context(plan)
+    stop = asyncio.Event()
+    watching = asyncio.create_task(keep_renewed(context, plan, stop))
+    async with served(context) as port, ClientSession(connector=trusting(plan.certificate)) as old:
+        ws = await old.ws_connect(f"https://127.0.0.1:{port}/ws")
+        plan.certificate.write_text("half a file")  # a renewal in the middle of its writing
+        await asyncio.sleep(0.06)
+        plan.certificate.unlink()
+        keep_own(plan.certificate, plan.key)
+        async with ClientSession(connector=trusting(plan.certificate)) as new:
+            async with asyncio.timeout(10):
+                while not await answers(new, port):  # noqa: ASYNC110 - a task looks
+                    await asyncio.sleep(0.02)
+        await ws.send_str("still there?")
+        message = await ws.receive(timeout=5)
+        assert (message.type, message.data) == (WSMsgType.TEXT, "still there?")
+        await ws.close()
+    stop.set()
+    await watching
+
+
+async def answers(session: ClientSession, port: int) -> bool:
+    try:
+        async with session.get(f"https://127.0.0.1:{port}/") as response:
+            return response.status == 200
+    except ssl.SSLError:
+        return False
+    except OSError:
+        return False
+
+
+async def test_plain_http_is_told_where_to_go(plan: TlsPlan) -> None:
+    async with served(server_context(plan)) as port:
+        async with ClientSession() as session:
+            asked = f"http://127.0.0.1:{port}/api/events?limit=5"
+            async with session.get(asked, allow_redirects=False) as response:
+                assert response.status == 308
+                assert response.headers["Location"] == asked.replace("http", "https", 1)
+        for garbage in (b"\x00\xff\r\n\r\n", b"GET http://elsewhere/ HTTP/1.1\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(garbage)
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+
+
+async def test_hsi_up_sees_that_its_server_answers_by_tls(plan: TlsPlan) -> None:
+    async with served(server_context(plan)) as port:
+        assert await answers_here(f"https://127.0.0.1:{port}/api/system/health")
+        assert not await answers_here(f"http://127.0.0.1:{port}/api/system/health")
+
+
+# --- connections that ask for nothing -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_half_open_connections_are_in_nobodys_way(plan: TlsPlan, encrypted: bool) -> None:
+    """Far more than may wait: silent ones, and ones whose request's head never ends."""
+    door = Doorkeeper(head_seconds=60.0, most_waiting=40)
+    context = server_context(plan) if encrypted else None
+    starts = [b"", b"\x16\x03\x01"] if encrypted else [b"", b"GET / HTTP/1.1\r\nX-Slow: "]
+    idle = []
+    async with served(context, door) as port:
+        for number in range(200):
+            connection = await asyncio.open_connection("127.0.0.1", port)
+            connection[1].write(starts[number % 2])
+            idle.append(connection)
+        scheme = "https" if encrypted else "http"
+        connector = trusting(plan.certificate) if encrypted else TCPConnector()
+        async with (
+            ClientSession(connector=connector) as session,
+            session.get(f"{scheme}://127.0.0.1:{port}/") as response,
+        ):
+            assert await response.text() == "hello"
+        closed = await asyncio.gather(*(is_closed(reader) for reader, _ in idle[:150]))
+        assert all(closed)
+        for _, writer in idle:
+            writer.transport.abort()
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_slow_head_is_cut(plan: TlsPlan, encrypted: bool) -> None:
+    door = Doorkeeper(head_seconds=0.1)
+    async with served(server_context(plan) if encrypted else None, door) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        assert await is_closed(reader)
+        writer.close()
