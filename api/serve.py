@@ -208,27 +208,7 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
     live = LiveSettings(settings)
     store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
     return ApiServices(
-        config=ApiConfig(
-            app_name=settings.app_name,
-            app_version=settings.app_version,
-            base_folder=settings.foscam_base_path.absolute(),
-            debug=settings.debug,
-            cors_origins=settings.cors_origins,
-            gpu_poll_interval_seconds=settings.gpu_poll_interval_seconds,
-            gpu_stats_history_minutes=settings.gpu_stats_history_minutes,
-            late_after_seconds=settings.late_after_seconds,
-            archive_dir=settings.archive_folder,
-            risk_model_expected=settings.embedded_llm or settings.nemotron_url is not None,
-            enrichment_services=frozenset(settings.enrichment_urls),
-            bands=Bands(
-                settings.severity_low_max, settings.severity_medium_max, settings.severity_high_max
-            ),
-            frames_dir=settings.state_dir / "frames",
-            time_zone=settings.camera_timezone,
-            api_key_enabled=settings.api_key_enabled,
-            rate_limits=_rate_limits(settings),
-            trusted_proxies=settings.trusted_proxy_ips,
-        ),
+        config=_config(settings),
         log=log,
         queries=queries,
         pictures=PictureRenderer(store),
@@ -249,6 +229,30 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
         states=states,
         usage=usage,
         keys=keys,
+    )
+
+
+def _config(settings: Settings) -> ApiConfig:
+    return ApiConfig(
+        app_name=settings.app_name,
+        app_version=settings.app_version,
+        base_folder=settings.foscam_base_path.absolute(),
+        debug=settings.debug,
+        cors_origins=settings.cors_origins,
+        gpu_poll_interval_seconds=settings.gpu_poll_interval_seconds,
+        gpu_stats_history_minutes=settings.gpu_stats_history_minutes,
+        late_after_seconds=settings.late_after_seconds,
+        archive_dir=settings.archive_folder,
+        risk_model_expected=settings.embedded_llm or settings.nemotron_url is not None,
+        enrichment_services=frozenset(settings.enrichment_urls),
+        bands=Bands(
+            settings.severity_low_max, settings.severity_medium_max, settings.severity_high_max
+        ),
+        frames_dir=settings.state_dir / "frames",
+        time_zone=settings.camera_timezone,
+        api_key_enabled=settings.api_key_enabled,
+        rate_limits=_rate_limits(settings),
+        trusted_proxies=settings.trusted_proxy_ips,
     )
 
 

@@ -52,26 +52,7 @@ def run(as_json: AsJson = False, env_file: EnvFile = None) -> None:
 
     done = with_servers(settings, work)
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "archived_entries": done.archived.entries,
-                    "archived_segments": done.archived.segments,
-                    "archived_bytes": done.archived.size_bytes,
-                    "trimmed_entries": done.trimmed,
-                    "bounds": [
-                        {
-                            "stream": bound.stream,
-                            "partition": bound.partition,
-                            "below": str(bound.below),
-                            "held_by": bound.held_by,
-                        }
-                        for bound in done.bounds
-                    ],
-                },
-                indent=2,
-            )
-        )
+        print(json.dumps(_as_json(done), indent=2))
         return
     console = Console(highlight=False)
     console.print(
@@ -82,6 +63,24 @@ def run(as_json: AsJson = False, env_file: EnvFile = None) -> None:
     for bound in done.bounds:
         table.add_row(bound.stream, str(bound.partition), str(bound.below), bound.held_by)
     console.print(table)
+
+
+def _as_json(done: Upkept) -> dict[str, object]:
+    return {
+        "archived_entries": done.archived.entries,
+        "archived_segments": done.archived.segments,
+        "archived_bytes": done.archived.size_bytes,
+        "trimmed_entries": done.trimmed,
+        "bounds": [
+            {
+                "stream": bound.stream,
+                "partition": bound.partition,
+                "below": str(bound.below),
+                "held_by": bound.held_by,
+            }
+            for bound in done.bounds
+        ],
+    }
 
 
 @app.command()

@@ -214,10 +214,6 @@ class PictureStore:
             ) from error
         return f"frame:{name}"
 
-    def save_frames(self, file_id: str, frames: list[bytes]) -> list[str]:
-        """Store the frames of a video, counted from 1; return their URIs."""
-        return [self.save_frame(file_id, n, jpeg) for n, jpeg in enumerate(frames, start=1)]
-
     def discard_frames(self, file_id: str) -> None:
         """Remove the frames of a video that turned out to be a duplicate."""
         if not _FRAME.fullmatch(f"{file_id}/1.jpg"):

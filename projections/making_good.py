@@ -16,9 +16,9 @@ from projections.checkpoints import AheadOfLogError
 from projections.database import Pool
 from projections.read_model import ReadModel
 from projections.rebuild import Rebuild, RebuildRunningError, Rebuilt
-from projections.runner import AWAY, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, pause
+from projections.runner import AWAY, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 from projections.windows import Past
-from runtime.tasks import unless_stopped
+from runtime.tasks import is_set_within, unless_stopped
 from streams.log import EventLog
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ async def make_good(
         else:
             _tell(rebuilt or [])
             return
-        await pause(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
+        await is_set_within(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
         wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 
 

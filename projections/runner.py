@@ -21,7 +21,7 @@ from projections.checkpoints import (
 from projections.database import Pool
 from projections.read_model import ReadModel
 from projections.refusals import REFUSED, apply_what_is_taken
-from runtime.tasks import end, unless_stopped
+from runtime.tasks import end, is_set_within, unless_stopped
 from streams.envelope import Envelope
 from streams.log import EventLog
 
@@ -128,14 +128,14 @@ class Projector:
             began = loop.time()
             try:
                 if await self.run_once(stop=stop):
-                    await pause(stop, began + PACE_SECONDS - loop.time())
+                    await is_set_within(stop, began + PACE_SECONDS - loop.time())
                 wait = FIRST_WAIT_SECONDS
             except PoolClosed:
                 raise
             except AWAY as error:
                 self._cursors = None  # where things stand is looked up again, and checked
                 self._say_away(error, wait)
-                await pause(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
+                await is_set_within(stop, wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 
     def _say_away(self, error: BaseException, wait: float) -> None:
@@ -178,14 +178,3 @@ class Projector:
             f"the database lacks what the read model {self.name} needs ({error}): "
             "run `hsi migrate`"
         )
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait `seconds`, or less when `stop` is set."""
-    if seconds <= 0:
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass

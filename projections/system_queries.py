@@ -19,11 +19,6 @@ SAMPLE_COLUMNS: Final = SQL(
 GPU_SOURCES: Final = SQL("SELECT host, source, sampled_at FROM gpu_sources ORDER BY host")
 
 # What each host said last; a GPU that is no longer told of is not shown.
-GPU_LATEST: Final = SQL(
-    """SELECT {} FROM gpu_samples g JOIN gpu_sources s USING (host, sampled_at)
-    ORDER BY g.host, g.gpu_index"""
-).format(SAMPLE_COLUMNS)
-
 GPU_HISTORY: Final = SQL(
     """
 WITH newest AS (
@@ -73,10 +68,6 @@ class SystemQueries(Reader):
     async def gpu_sources(self) -> list[GpuSourceRow]:
         """Return each host with where its GPU figures come from (`none`: it has no GPU)."""
         return await self._all(GpuSourceRow, GPU_SOURCES)
-
-    async def gpu_latest(self) -> list[GpuSampleRow]:
-        """Return the last reading of every GPU."""
-        return await self._all(GpuSampleRow, GPU_LATEST)
 
     async def gpu_history(
         self, *, since: datetime | None = None, limit: int = 300

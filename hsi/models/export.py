@@ -59,21 +59,10 @@ def export(
         lambda text: console.print(text, highlight=False, soft_wrap=True),
     )
     parity = make(found, output, real_pictures.load(pictures), python)
-    sha256, size = sha256_and_size(output)
     if as_json:
-        result = {
-            "file": str(output),
-            "sha256": sha256,
-            "bytes": size,
-            "version": found.version,
-            "source": found.source,
-            "pictures": parity.pictures,
-            "detections_compared": parity.compared,
-            "worst_box_px": parity.worst_box_px,
-            "worst_score": parity.worst_score,
-        }
-        print(json.dumps(result))
+        print(json.dumps(_as_json(found, parity, output)))
         return
+    sha256, size = sha256_and_size(output)
     Console().print(
         f"[green]written[/] {output} ({size / 1e6:,.1f} MB, sha256 {sha256[:12]}…)\n"
         f"      weights {found.version}, {told(parity)}\n"
@@ -82,6 +71,21 @@ def export(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _as_json(found: Checkpoint, parity: Parity, output: Path) -> dict[str, object]:
+    sha256, size = sha256_and_size(output)
+    return {
+        "file": str(output),
+        "sha256": sha256,
+        "bytes": size,
+        "version": found.version,
+        "source": found.source,
+        "pictures": parity.pictures,
+        "detections_compared": parity.compared,
+        "worst_box_px": parity.worst_box_px,
+        "worst_score": parity.worst_score,
+    }
 
 
 def make(found: Checkpoint, output: Path, pictures: Pictures, python: Path) -> Parity:

@@ -102,10 +102,6 @@ class EmbeddedServers:
         """Wait until a server answers; any thread."""
         self._named(name).wait_ready()
 
-    def stop_one(self, name: str) -> None:
-        """End one server in order, within bounds; any thread."""
-        self._named(name).stop()
-
     def stop(self) -> None:
         """End PostgreSQL, then Valkey, then let go of the state folder."""
         for server in reversed(self._all()):

@@ -31,7 +31,7 @@ def test_reads_a_cameras_picture(store: PictureStore) -> None:
 
 
 def test_frames_come_back_and_can_be_discarded(store: PictureStore) -> None:
-    uris = store.save_frames(FILE_ID, [b"one", b"two"])
+    uris = [store.save_frame(FILE_ID, n, jpeg) for n, jpeg in ((1, b"one"), (2, b"two"))]
     assert uris == [f"frame:{FILE_ID}/1.jpg", f"frame:{FILE_ID}/2.jpg"]
     assert [store.read(uri) for uri in uris] == [b"one", b"two"]
     assert sorted(path.name for path in (store.frames / FILE_ID).iterdir()) == ["1.jpg", "2.jpg"]
