@@ -107,7 +107,6 @@ async def log_at(url: str) -> AsyncIterator[EventLog]:
 
 async def lose_the_end(valkey: PrivateValkey, url: str, folder: Path) -> None:
     """Project 30 pictures, let the log forget the last 20, and go on behind the gap with 5."""
-    await asyncio.to_thread(migrate, url)
     async with log_at(valkey.url) as log:
         await append(log, range(10))
         copy(valkey, folder / "kept")
@@ -211,7 +210,6 @@ def hsi_rebuild(redis_url: str, database_url: str, *options: str) -> str:
 async def test_an_unfinished_build_that_holds_what_is_lost_is_begun_anew(
     private_valkey: PrivateValkey, database_url: str, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(migrate, database_url)
     async with log_at(private_valkey.url) as log, pool_to(database_url) as pool:
         await append(log, range(10))
         copy(private_valkey, tmp_path / "kept")
@@ -250,7 +248,6 @@ async def test_a_log_that_somebody_took_entries_out_of_is_not_used_unasked(
 async def test_tables_of_another_log_are_made_anew_only_when_that_is_said(
     valkey_url: str, database_url: str
 ) -> None:
-    await asyncio.to_thread(migrate, database_url)
     async with log_at(valkey_url) as log, pool_to(database_url) as pool:
         await append(log, range(4))
         await project(log, database_url)

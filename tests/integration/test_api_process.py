@@ -13,8 +13,6 @@ from typing import Any
 from aiohttp import ClientConnectionError, ClientSession, WSMsgType
 from support.servers import PrivateValkey, free_ports
 
-from projections.migrate import migrate
-
 
 @asynccontextmanager
 async def process(
@@ -66,7 +64,6 @@ async def first_answer(session: ClientSession, url: str) -> tuple[int, Any]:
 
 
 async def test_ready_file_and_drain(valkey_url: str, database_url: str, tmp_path: Path) -> None:
-    await asyncio.to_thread(migrate, database_url)
     async with (
         process(valkey_url, database_url, tmp_path, 0) as running,
         ClientSession() as session,
@@ -86,7 +83,6 @@ async def test_ready_file_and_drain(valkey_url: str, database_url: str, tmp_path
 async def test_waits_for_redis_and_says_so(
     private_valkey: PrivateValkey, database_url: str, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(migrate, database_url)
     private_valkey.stop()
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"

@@ -9,7 +9,6 @@ from support.logs import new, received
 from typer.testing import CliRunner, Result
 
 from hsi.archive import DAMAGED, app
-from projections.migrate import migrate
 from streams.log import EventLog
 
 
@@ -17,7 +16,6 @@ from streams.log import EventLog
 def folder(
     valkey_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    migrate(database_url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_URL", valkey_url)
     monkeypatch.setenv("DATABASE_URL", database_url)

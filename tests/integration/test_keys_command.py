@@ -12,8 +12,6 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from projections.migrate import migrate
-
 ADMIN = "the-key-of-the-settings"
 
 
@@ -75,7 +73,6 @@ async def status(url: str, folder: Path, key: str | None) -> int:
 async def test_a_key_is_made_used_and_revoked(
     valkey_url: str, database_url: str, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(migrate, database_url)
     environ = environment(valkey_url, database_url, tmp_path)
     async with api(environ, tmp_path) as url:
         assert url.startswith("https://")

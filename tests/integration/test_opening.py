@@ -15,7 +15,6 @@ from agents.opening import open_patiently
 from api import serve
 from domain.errors import ServiceUnavailableError
 from domain.events import CameraRegistered
-from projections.migrate import migrate
 from runtime.settings import Settings, load_settings
 from streams.log import EventLog
 
@@ -77,7 +76,6 @@ async def test_the_api_waits_for_a_redis_that_goes_away_before_its_first_read(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await asyncio.to_thread(migrate, database_url)
     monkeypatch.setattr(serve, "RETRY_SECONDS", 0.05)
     monkeypatch.setenv("HSI_READY_FILE", str(tmp_path / "ready.json"))
     away_at(monkeypatch, "newest")

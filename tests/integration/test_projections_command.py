@@ -9,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 from hsi.__main__ import build
 from hsi.projections import NICENESS
-from projections.migrate import migrate
 from streams.log import EventLog
 
 
@@ -40,7 +39,6 @@ def hsi(environ: dict[str, str], *arguments: str) -> Result:
 
 
 def test_status_rebuild_and_rollback(environ: dict[str, str], niced: list[int]) -> None:
-    migrate(environ["DATABASE_URL"])
     told = json.loads(hsi(environ, "status", "--json", "--seconds", "0.1").output)
     ledger = next(each for each in told["projections"] if each["projection"] == "ledger")
     assert (ledger["version"], ledger["kept"], ledger["lag_entries"]) == (1, None, 19)
@@ -70,7 +68,10 @@ def test_a_name_that_is_no_projection_is_refused_with_the_list(environ: dict[str
         assert "ledger" in result.output
 
 
-def test_a_database_without_the_schema_says_what_to_do(environ: dict[str, str]) -> None:
+def test_a_database_without_the_schema_says_what_to_do(
+    environ: dict[str, str], empty_database_url: str
+) -> None:
+    environ["DATABASE_URL"] = empty_database_url
     for arguments in (("status", "--seconds", "0.1"), ("rebuild", "all"), ("rollback", "ledger")):
         result = hsi(environ, *arguments)
         assert result.exit_code != 0

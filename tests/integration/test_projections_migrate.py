@@ -40,26 +40,26 @@ def test_every_migration_has_a_rollback() -> None:
         assert (MIGRATIONS / f"{name}.rollback.sql").is_file(), name
 
 
-def test_migrate_applies_what_is_pending_once(database_url: str) -> None:
-    url = database_url.replace("postgresql://", "postgresql+asyncpg://")
+def test_migrate_applies_what_is_pending_once(empty_database_url: str) -> None:
+    url = empty_database_url.replace("postgresql://", "postgresql+asyncpg://")
     assert pending(url) == NAMES
     assert migrate(url) == NAMES
     assert pending(url) == []
     assert migrate(url) == []
 
 
-def test_rolled_back_is_empty_and_applied_again_is_as_fresh(database_url: str) -> None:
-    migrate(database_url)
-    fresh = catalog(database_url)
-    assert roll_back(database_url) == NAMES[::-1]
-    assert catalog(database_url) == []
-    migrate(database_url)
-    assert catalog(database_url) == fresh
+def test_rolled_back_is_empty_and_applied_again_is_as_fresh(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    fresh = catalog(empty_database_url)
+    assert roll_back(empty_database_url) == NAMES[::-1]
+    assert catalog(empty_database_url) == []
+    migrate(empty_database_url)
+    assert catalog(empty_database_url) == fresh
 
 
-def test_two_processes_may_migrate_at_once(database_url: str) -> None:
+def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
     with ThreadPoolExecutor(2) as threads:
-        applied = list(threads.map(migrate, [database_url, database_url]))
+        applied = list(threads.map(migrate, [empty_database_url, empty_database_url]))
     assert sorted(applied) == [[], NAMES]
 
 

@@ -42,14 +42,12 @@ from domain.events import (
 from domain.ids import detection_id
 from projections.cursor import BadCursorError, Cursor
 from projections.database import Pool, open_pool
-from projections.migrate import migrate
 from projections.queries import Queries
 from projections.rows import DetectionFilter, EventFilter
 
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    migrate(database_url)
     opened = await open_pool(database_url, name="test")
     yield opened
     await opened.close()

@@ -48,7 +48,6 @@ async def log(valkey_url: str) -> AsyncIterator[EventLog]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    migrate(database_url)
     opened = await open_pool(database_url, name="test")
     yield opened
     await opened.close()
@@ -174,9 +173,9 @@ async def test_a_log_that_lost_its_end_stops_the_projector(log: EventLog, pool: 
 
 
 async def test_a_database_without_the_schema_says_what_to_do(
-    log: EventLog, database_url: str
+    log: EventLog, empty_database_url: str
 ) -> None:
-    pool = await open_pool(database_url, name="test")
+    pool = await open_pool(empty_database_url, name="test")
     try:
         with pytest.raises(SchemaMissingError, match="hsi migrate"):
             await Projector(log, pool, Ledger()).run(asyncio.Event())
@@ -209,7 +208,6 @@ async def test_waits_out_a_postgresql_that_is_away(
 async def test_waits_out_a_redis_that_is_away(
     private_valkey: PrivateValkey, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await asyncio.to_thread(migrate, database_url)
     log = await EventLog.open(private_valkey.url)
     stop = asyncio.Event()
     running = asyncio.create_task(Project(log, database_url).run(stop))

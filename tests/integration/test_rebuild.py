@@ -31,7 +31,6 @@ from projections.checkpoints import ForeignCheckpointError
 from projections.database import Pool, open_pool
 from projections.detections import Detections
 from projections.ledger import Ledger
-from projections.migrate import migrate
 from projections.queries import Queries
 from projections.read_model import ReadModel, Run, Write
 from projections.rebuild import (
@@ -65,7 +64,6 @@ async def log(valkey_url: str) -> AsyncIterator[EventLog]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    migrate(database_url)
     opened = await open_pool(database_url, name="test", max_size=12)
     yield opened
     await opened.close()
@@ -400,7 +398,6 @@ ORDER BY 1, 2, 3
 def test_every_table_but_those_about_projections_belongs_to_one_read_model(
     database_url: str,
 ) -> None:
-    migrate(database_url)
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
             "SELECT tablename FROM pg_tables "

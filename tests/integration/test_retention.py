@@ -23,7 +23,6 @@ from domain.events import Event, EventHeld, GpuReading, ImageReceived, Retention
 from domain.ids import detection_id
 from inference.pictures import PictureStore
 from projections.database import Pool, open_pool
-from projections.migrate import migrate
 from projections.queries import Queries
 from projections.retention import Figures, Retention, cutoff_of, last_due, next_due
 from projections.retention_queries import RetentionQueries
@@ -156,7 +155,6 @@ class House:
 
 @pytest.fixture
 async def house(valkey_url: str, database_url: str, tmp_path: Path) -> AsyncIterator[House]:
-    await asyncio.to_thread(migrate, database_url)
     log = await EventLog.open(valkey_url, partitions=2)
     pool = await open_pool(database_url, name="test", max_size=6)
     base = tmp_path / "cameras"

@@ -11,7 +11,6 @@ from support.histories import assessed, at, envelopes, image
 from agents.project import read_models
 from domain.events import Event, EventReviewed, Level
 from projections.database import Pool, open_pool
-from projections.migrate import migrate
 from projections.queries import Queries
 from projections.rows import EventFilter, EventRow
 
@@ -51,7 +50,6 @@ def happened() -> Iterator[Event]:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    migrate(database_url)
     opened = await open_pool(database_url, name="test")
     async with opened.connection() as connection:
         for model in read_models():

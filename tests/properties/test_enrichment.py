@@ -8,7 +8,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
@@ -20,19 +19,11 @@ from support.interleaving import interleaved
 from domain import ids
 from domain.events import Event, ObjectsEmbedded, RetentionApplied, Sighting
 from projections.enrichment import Enrichment
-from projections.migrate import migrate
 from streams.envelope import Envelope
 
 TABLES = ("enrichments", "sightings", "enrichment_redactions")
 CAMERAS = ("front_door", "garden", "garage")
 Contents = dict[str, list[Any]]
-
-
-@pytest.fixture
-def migrated_url(database_url: str) -> str:
-    """Give the URL of a database with the empty tables of this version."""
-    migrate(database_url)
-    return database_url
 
 
 def history(random: Random) -> list[Event]:
@@ -144,13 +135,13 @@ def _cosine(one: bytes, other: bytes) -> float:
 )
 @given(random=st.randoms(use_true_random=False))
 def test_any_interleaving_redelivery_and_server_gives_the_same_entities(
-    migrated_url: str, random: Random
+    database_url: str, random: Random
 ) -> None:
     log = envelopes(history(random))
-    straight = asyncio.run(contents_after(migrated_url, [log], pgvector=True))
-    mixed = asyncio.run(contents_after(migrated_url, interleaved(random, log), pgvector=True))
+    straight = asyncio.run(contents_after(database_url, [log], pgvector=True))
+    mixed = asyncio.run(contents_after(database_url, interleaved(random, log), pgvector=True))
     assert mixed == straight
-    without = asyncio.run(contents_after(migrated_url, interleaved(random, log), pgvector=False))
+    without = asyncio.run(contents_after(database_url, interleaved(random, log), pgvector=False))
     assert without == straight
 
 
@@ -158,29 +149,29 @@ def test_any_interleaving_redelivery_and_server_gives_the_same_entities(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(random=st.randoms(use_true_random=False))
-def test_links_are_those_of_the_rule(migrated_url: str, random: Random) -> None:
+def test_links_are_those_of_the_rule(database_url: str, random: Random) -> None:
     events = [
         _looks(random, camera, n, _when(random, n))
         for camera in CAMERAS
         for n in range(random.randint(1, 6))
     ]
     runs = interleaved(random, envelopes(events))
-    found = asyncio.run(contents_after(migrated_url, runs, pgvector=random.random() < 0.5))
+    found = asyncio.run(contents_after(database_url, runs, pgvector=random.random() < 0.5))
     assert [(row[0], row[1]) for row in found["links"]] == by_hand(events)
     entity = {row[0]: row[3] for row in found["links"]}
     for one, parent, _, named in found["links"]:
         assert named == (one if parent is None else entity[parent])
 
 
-async def test_a_server_without_pgvector_gives_the_same_entities(migrated_url: str) -> None:
+async def test_a_server_without_pgvector_gives_the_same_entities(database_url: str) -> None:
     events = [embedded(camera, n, look(8.0 * n)) for n, camera in enumerate(CAMERAS)]
     log = envelopes(events)
-    with_it = await contents_after(migrated_url, [log], pgvector=True)
-    async with await AsyncConnection.connect(migrated_url) as connection:
+    with_it = await contents_after(database_url, [log], pgvector=True)
+    async with await AsyncConnection.connect(database_url) as connection:
         cursor = await connection.execute(
             "SELECT count(*) FROM pg_extension WHERE extname='vector'"
         )
         assert await cursor.fetchone() == (1,)  # The embedded server has it.
         await connection.execute("DROP EXTENSION vector")
-    assert await contents_after(migrated_url, [log], pgvector=True) == with_it
+    assert await contents_after(database_url, [log], pgvector=True) == with_it
     assert len({row[3] for row in with_it["links"]}) == 1

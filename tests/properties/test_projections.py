@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection, connect
@@ -15,7 +14,6 @@ from support.interleaving import interleaved
 from support.made_up import history
 
 from agents.project import read_models
-from projections.migrate import migrate
 from streams.envelope import Envelope
 
 TABLES = (
@@ -36,13 +34,6 @@ TABLES = (
     "prompt_comparisons",
 )
 Contents = dict[str, list[Any]]
-
-
-@pytest.fixture
-def migrated_url(database_url: str) -> str:
-    """Give the URL of a database with the empty tables of this version."""
-    migrate(database_url)
-    return database_url
 
 
 async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> Contents:
@@ -69,11 +60,11 @@ async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> Conten
 )
 @given(random=st.randoms(use_true_random=False))
 def test_any_interleaving_and_redelivery_gives_the_same_rows(
-    migrated_url: str, random: Random
+    database_url: str, random: Random
 ) -> None:
     log = envelopes(history(random))
-    straight = asyncio.run(contents_after(migrated_url, [log]))
-    mixed = asyncio.run(contents_after(migrated_url, interleaved(random, log)))
+    straight = asyncio.run(contents_after(database_url, [log]))
+    mixed = asyncio.run(contents_after(database_url, interleaved(random, log)))
     assert mixed == straight
 
 
@@ -81,11 +72,11 @@ def test_any_interleaving_and_redelivery_gives_the_same_rows(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(random=st.randoms(use_true_random=False))
-def test_every_file_is_in_exactly_one_state(migrated_url: str, random: Random) -> None:
+def test_every_file_is_in_exactly_one_state(database_url: str, random: Random) -> None:
     log = envelopes(history(random))
-    asyncio.run(contents_after(migrated_url, interleaved(random, log)))
+    asyncio.run(contents_after(database_url, interleaved(random, log)))
     told = {getattr(e.event, "file_id", None) for e in log if e.stream == "files"}
-    with connect(migrated_url) as connection:
+    with connect(database_url) as connection:
         rows = connection.execute("SELECT file_id, state, reason FROM file_states").fetchall()
     assert {row[0] for row in rows} == told
     assert len(rows) == len(told)

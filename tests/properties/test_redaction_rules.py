@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
@@ -17,17 +16,10 @@ from support.made_up import history
 
 from agents.project import read_models
 from domain.events import SYSTEM, Event, EventHeld, RetentionApplied, RetentionFinished
-from projections.migrate import migrate
 from streams.envelope import Envelope
 
 TABLES = sorted({table for model in read_models() for table in model.tables})
 CAMERAS = ("front_door", "garden", "garage")
-
-
-@pytest.fixture
-def migrated_url(database_url: str) -> str:
-    migrate(database_url)
-    return database_url
 
 
 def rules(random: Random, recorded: Sequence[datetime]) -> list[Event]:
@@ -115,12 +107,12 @@ async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> dict[s
 )
 @given(random=st.randoms(use_true_random=False))
 def test_any_interleaving_with_retention_gives_the_same_rows(
-    migrated_url: str, random: Random
+    database_url: str, random: Random
 ) -> None:
     event_id = assessed(image(0, "garden")).event_id
     told = [*history(random), EventHeld(camera_id="garden", event_id=event_id, held=True)]
     recorded = [envelope.position.recorded_at for envelope in envelopes(told)]
     log = envelopes([*told, *rules(random, recorded)])
-    straight = asyncio.run(contents_after(migrated_url, [log]))
-    mixed = asyncio.run(contents_after(migrated_url, interleaved(random, log)))
+    straight = asyncio.run(contents_after(database_url, [log]))
+    mixed = asyncio.run(contents_after(database_url, interleaved(random, log)))
     assert mixed == straight

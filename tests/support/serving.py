@@ -46,7 +46,6 @@ from domain.events import (
 )
 from inference.pictures import PictureStore
 from projections.database import open_pool
-from projections.migrate import migrate
 from projections.queries import Queries
 from projections.retention import Retention
 from projections.retention_queries import RetentionQueries
@@ -304,7 +303,6 @@ async def served(
     keys: KeyRing | None = None,
 ) -> AsyncIterator[Served]:
     """Run an API; with `projecting` the projectors follow the log in the background."""
-    await asyncio.to_thread(migrate, database_url)
     async with AsyncExitStack() as stack:
         log = await EventLog.open(valkey_url)
         stack.push_async_callback(log.close)

@@ -20,6 +20,7 @@ class Table:
         self.lines: list[LogLine] = []
         self.refuses: Exception | None = None
         self.calls = 0
+        self.refused = 0
         self.may_go = threading.Event()
         self.may_go.set()
 
@@ -27,8 +28,10 @@ class Table:
         self.calls += 1
         self.may_go.wait(10)
         logging.getLogger("shipping").warning("a word of the thread itself")
-        if self.refuses is not None:
-            raise self.refuses
+        refuses = self.refuses  # once: the test's thread takes it back at any moment
+        if refuses is not None:
+            self.refused += 1
+            raise refuses
         self.lines += lines
 
     def said(self) -> list[str]:
@@ -91,7 +94,7 @@ async def test_a_table_that_hangs_holds_nobody_up_and_the_gap_is_told(
     for number in range(100):
         logger.info("%d", number)
     table.may_go.set()
-    await eventually(lambda: table.calls >= 3)
+    await eventually(lambda: table.refused >= 3)
     table.refuses = None
     await eventually(lambda: "99" in table.said())
     (gap,) = [line for line in table.lines if line.logger == "runtime.log_shipping"]
@@ -105,7 +108,7 @@ async def test_a_run_that_can_never_be_stored_does_not_stop_the_others(start: St
     table.refuses = PermanentError("bad")
     logger = start(table)
     logger.info("bad one")
-    await eventually(lambda: table.calls >= 1)
+    await eventually(lambda: table.refused >= 1)
     table.refuses = None
     logger.info("good one")
     await eventually(lambda: "good one" in table.said())
