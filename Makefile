@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.9
+WEB_STAMP := web/node_modules/.installed
 
 # Test processes side by side; much of the suite waits for servers rather than for the processor.
 WORKERS ?= 3
@@ -23,7 +24,7 @@ UP_OPTIONS = $(if $(PORT),--port '$(PORT)') $(if $(STATE),--state '$(STATE)') \
 	$(if $(CAMERAS),--cameras '$(CAMERAS)') $(if $(filter 1,$(DEMO)),--demo,--no-demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-cluster soak lint lock bench check-deploy check-tensorrt verify-gpu clean
+.PHONY: help install run test test-cluster soak lint check-web interface lock bench check-deploy check-tensorrt verify-gpu clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,11 +60,25 @@ test-cluster: $(STAMP) ## Run the tests of the log on a Redis Cluster (three emb
 soak: $(STAMP) ## Run the crash suite: make soak ARGS="--seed 7 --files 20000 --kills 300 --appendfsync always"
 	PYTHONPATH=tests $(BIN)/python -m support.soak $(ARGS)
 
-lint: $(STAMP) ## Check style, formatting, types and the rooms' import contracts
+lint: $(STAMP) ## Check style, formatting, types (the page's, too) and the rooms' import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-web; \
+		else echo "npm was not found: the types of web/*.js are NOT checked here" >&2; fi
+
+$(WEB_STAMP): web/package-lock.json
+	npm --prefix web ci --silent --no-audit --no-fund
+	@touch $@
+
+check-web: $(WEB_STAMP) ## Check the page's scripts against the API's types (needs npm)
+	npm --prefix web run --silent check
+
+interface: $(STAMP) $(WEB_STAMP) ## Make docs/openapi.json and web/api.d.ts anew from the routes
+	$(BIN)/hsi api --openapi > docs/openapi.json.new
+	@mv docs/openapi.json.new docs/openapi.json
+	npm --prefix web run --silent types
 
 lock: $(STAMP) ## Renew requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
 	$(BIN)/uv pip compile --quiet --universal --group dev pyproject.toml --generate-hashes \

@@ -4,35 +4,26 @@ Each role imports what it needs when it is put together, so that a process that 
 not carry a detector's libraries in memory.
 """
 
-import asyncio
 import os
-import secrets
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from agents.cameras import LogCameraDirectory
 from agents.faust_app import make_app
 from agents.opening import open_patiently
-from agents.ready import say_ready
+from agents.roles import Roles, run_until_stopped, stop_on_signals
 from agents.services import ServiceWatch
 from agents.settings import SettingsFollower
 from domain.batching import BatchPolicy
 from domain.enrichment import GROUP_OF
 from domain.errors import HsiError
 from domain.outcomes import Done
-from domain.risk import Bands
-from inference.pictures import PictureStore
 from runtime.logs import set_log_level
 from runtime.settings import Settings
-from streams.channel import ChannelOptions, Handler, StreamChannel, each
-from streams.live_settings import LiveSettings
-from streams.log import EventLog
+from runtime.tracing import open_exporter
+from streams.channel import ChannelOptions, each
 
 ROLES = (
     "watch",
@@ -45,64 +36,14 @@ ROLES = (
     "monitor",
     "project",
     "retention",
+    "traces",
 )
 REFINE_LANES = {"refine_first": True, "refine": False}
 """Consumer group → whether it is the lane that goes first; decision 0006."""
+GIVE_WAY = frozenset({"trial"})
+"""Roles that take processor time only where others leave some, in a process without others."""
 QUESTIONS_AT_ONCE = 2
 """Questions to the language model that one process asks at the same time."""
-
-Side = Callable[[asyncio.Event], Awaitable[None]]
-
-
-@dataclass
-class Roles:
-    """What one process runs, as it is put together."""
-
-    settings: Settings
-    log: EventLog
-    app: Any
-    cameras: LogCameraDirectory
-    contexts: AsyncExitStack
-    live: LiveSettings
-    consumer: str = field(
-        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    )
-    sides: dict[str, Side] = field(default_factory=dict)
-    """Named background tasks; one that ends unasked ends the process."""
-    producers: set[str] = field(default_factory=set)
-    channels: list[StreamChannel] = field(default_factory=list)
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """Return the cameras' time zone."""
-        return ZoneInfo(self.settings.camera_timezone)
-
-    @property
-    def bands(self) -> Bands:
-        """Return the highest score of each level."""
-        s = self.settings
-        return Bands(s.severity_low_max, s.severity_medium_max, s.severity_high_max)
-
-    def pictures(self) -> PictureStore:
-        """Return the store of the cameras' pictures and the frames taken out of videos."""
-        return PictureStore(self.settings.foscam_base_path, self.settings.state_dir / "frames")
-
-    def channel(self, group: str, options: ChannelOptions) -> StreamChannel:
-        """Open the channel that feeds a role."""
-        channel = StreamChannel(self.app, self.log, group, self.consumer, options)
-        self.channels.append(channel)
-        self.sides[f"{group} channel"] = channel.watch
-        return channel
-
-    def agent(self, name: str, options: ChannelOptions, handler: Handler) -> None:
-        """Let a faust agent answer one outcome for each entry of its stream."""
-        channel = self.channel(name, options)
-
-        async def runs(stream: Any) -> None:  # noqa: ANN401 - faust's stream
-            async for run in stream:
-                await channel.handle(run, handler)
-
-        self.app.agent(channel.runs, name=f"hsi.{name}", concurrency=options.concurrency)(runs)
 
 
 def add_watch(roles: Roles) -> None:
@@ -130,6 +71,7 @@ def add_detect(roles: Roles) -> None:
     """image.received → objects.detected."""
     from agents.detect import Detect
     from agents.trying import detector_options, open_canary
+    from agents.unverified import Unverified
     from inference.detectors import open_detector
 
     s = roles.settings
@@ -143,8 +85,11 @@ def add_detect(roles: Roles) -> None:
 
     watch = ServiceWatch(roles.log, "detector", check)
     roles.sides["detector check"] = watch.run
+    unverified = Unverified(roles.log, roles.cameras)
+    roles.sides["unverified"] = unverified.run
+    on_state = unverified.beside(watch.gate_of("detect"))
     reading = ChannelOptions(
-        run_size=detector.max_batch, concurrency=2, on_state=watch.gate_of("detect")
+        run_size=detector.max_batch, concurrency=2, on_state=on_state, answered=watch.answered
     )
     threshold = s.detection_confidence_threshold
     canary = open_canary(s, roles.contexts)
@@ -189,14 +134,17 @@ def add_assess(roles: Roles) -> None:
     """batch.closed, batch.escalated → risk.assessed, by rules alone."""
     from agents.assess import Assess
 
-    roles.agent("assess", ChannelOptions(), each(Assess(roles.cameras, roles.zone, roles.bands)))
+    max_age = roles.settings.late_alert_max_age_seconds
+    handler = Assess(roles.cameras, roles.zone, roles.bands, max_age)
+    roles.agent("assess", ChannelOptions(), each(handler))
 
 
 def add_refine(roles: Roles) -> None:
     """risk.assessed → assessment.refined, by the language model."""
+    from agents.asking import open_risk_model
     from agents.refine import Lane, Refine
+    from agents.trying_prompts import open_prompt_canary
     from agents.turns import Turns
-    from inference.llm import LlamaRiskModel, Timeouts
 
     s = roles.settings
     if s.nemotron_url is None:
@@ -207,19 +155,21 @@ def add_refine(roles: Roles) -> None:
         for group in REFINE_LANES:
             roles.agent(group, ChannelOptions(), pass_by)
         return
-    key = s.nemotron_api_key.get_secret_value() if s.nemotron_api_key else None
-    timeouts = Timeouts(s.ai_connect_timeout, s.nemotron_read_timeout, s.ai_health_timeout)
-    model = LlamaRiskModel(s.nemotron_url, api=s.nemotron_api, api_key=key, timeouts=timeouts)
+    model = open_risk_model(s, s.nemotron_url)
     roles.contexts.push_async_callback(model.close)
     watch = ServiceWatch(roles.log, "risk_model", model.check)
     roles.sides["risk model check"] = watch.run
     turns = Turns(QUESTIONS_AT_ONCE)
+    canary = open_prompt_canary(roles.live, roles.contexts)
     for group, first in REFINE_LANES.items():
         options = ChannelOptions(
-            run_size=1, concurrency=QUESTIONS_AT_ONCE, on_state=watch.gate_of(group)
+            run_size=1,
+            concurrency=QUESTIONS_AT_ONCE,
+            on_state=watch.gate_of(group),
+            answered=watch.answered,
         )
         lane = Lane(first, turns)
-        handler = Refine(model, roles.cameras, roles.bands, roles.log, lane)
+        handler = Refine(model, roles.cameras, roles.bands, roles.log, lane, canary)
         roles.agent(group, options, each(handler))
 
 
@@ -234,14 +184,16 @@ def add_enrich(roles: Roles) -> None:
         group = GROUP_OF[service]
         watch = ServiceWatch(roles.log, service, handler.check)
         roles.sides[f"{service} check"] = watch.run
-        options = ChannelOptions(run_size=1, on_state=watch.gate_of(group))
+        options = ChannelOptions(
+            run_size=1, on_state=watch.gate_of(group), answered=watch.answered
+        )
         roles.agent(group, options, each(handler))
 
 
 def add_trial(roles: Roles) -> None:
-    """Compare candidates with what is in service; withdraw a detector that breaks a limit."""
-    from agents.trial_guard import TrialGuard
-    from agents.trying import limits_of, open_prompt_trial, open_trial
+    """Compare candidates with what is in service; withdraw one that breaks a limit."""
+    from agents.trying import open_guards, open_trial
+    from agents.trying_prompts import open_prompt_trial
 
     s = roles.settings
     if not s.trial_groups:
@@ -250,10 +202,11 @@ def add_trial(roles: Roles) -> None:
     if s.candidate_rtdetr_url:
         trial = open_trial(s, s.candidate_rtdetr_url, roles.pictures(), roles.contexts)
         roles.agent("trial_detector", one, each(trial))
-        roles.sides["trial guard"] = TrialGuard(roles.log, roles.live, limits_of(s)).run
     if "trial_prompt" in s.trial_groups:
         asks = open_prompt_trial(s, roles.log, roles.cameras, roles.bands, roles.contexts)
         roles.agent("trial_prompt", one, each(asks))
+    for group, guard in open_guards(roles.log, roles.live).items():
+        roles.sides[f"{group} guard"] = guard.run
 
 
 def add_monitor(roles: Roles) -> None:
@@ -275,11 +228,14 @@ def add_monitor(roles: Roles) -> None:
 def add_project(roles: Roles) -> None:
     """All events → read models."""
     from agents.project import Project
+    from agents.projected import add_projected_spans
 
     dsn = roles.settings.database_dsn
     if dsn is None:
         raise HsiError("the role project needs DATABASE_URL")
-    roles.sides["project"] = Project(roles.log, dsn, archive_dir=roles.settings.archive_folder).run
+    applied = add_projected_spans(roles)
+    archive = roles.settings.archive_folder
+    roles.sides["project"] = Project(roles.log, dsn, archive_dir=archive, on_applied=applied).run
 
 
 def add_retention(roles: Roles) -> None:
@@ -304,6 +260,17 @@ def add_retention(roles: Roles) -> None:
     roles.producers.add("retention")
 
 
+def add_traces(roles: Roles) -> None:
+    """All events → spans at an OTLP collector; optional."""
+    from agents.traces import Traces
+
+    exporter = open_exporter(roles.settings, "traces")
+    if exporter is None:
+        raise HsiError("the role traces needs OTEL_EXPORTER_OTLP_ENDPOINT")
+    roles.contexts.callback(exporter.close)
+    roles.sides["traces"] = Traces(roles.log, exporter).run
+
+
 _ADD: dict[str, Callable[[Roles], None]] = {
     "watch": add_watch,
     "detect": add_detect,
@@ -315,6 +282,7 @@ _ADD: dict[str, Callable[[Roles], None]] = {
     "monitor": add_monitor,
     "project": add_project,
     "retention": add_retention,
+    "traces": add_traces,
 }
 
 
@@ -325,7 +293,9 @@ async def run_roles(settings: Settings, names: Sequence[str]) -> None:
     """
     if unknown := sorted(set(names) - set(ROLES)):
         raise HsiError(f"there is no role {', '.join(unknown)}; roles are {', '.join(ROLES)}")
-    stop = _stop_on_signals()
+    if set(names) <= GIVE_WAY:
+        os.nice(19)
+    stop = stop_on_signals()
     async with AsyncExitStack() as contexts:
         opened = await open_patiently(settings, names, stop)
         if opened is None:
@@ -342,57 +312,4 @@ async def run_roles(settings: Settings, names: Sequence[str]) -> None:
         roles.sides["camera directory"] = cameras.run
         for name in names:
             _ADD[name](roles)
-        await _run(roles, names, stop)
-
-
-async def _run(roles: Roles, names: Sequence[str], stop: asyncio.Event) -> None:
-    """Start agents, channels, producers; stop producers, channels, agents, then the rest."""
-    producers_stop, sides_stop = asyncio.Event(), asyncio.Event()
-    roles.app.finalize()
-    await roles.app.start()
-    roles.app.flow_control.resume()
-    for channel in roles.channels:
-        await channel.start()
-    tasks = {
-        asyncio.create_task(
-            _named(side, producers_stop if name in roles.producers else sides_stop), name=name
-        )
-        for name, side in roles.sides.items()
-    }
-    say_ready(names)
-    stopped = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        producers_stop.set()
-        await _finished(tasks, roles.producers)
-        for channel in roles.channels:
-            await channel.stop()
-        await roles.app.stop()
-        sides_stop.set()
-        await _finished(tasks, set(roles.sides))
-        for task in done - {stopped}:
-            task.result()
-            raise HsiError(f"the task {task.get_name()!r} ended unasked")
-    finally:
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
-
-
-async def _named(side: Side, stop: asyncio.Event) -> None:
-    await side(stop)
-
-
-async def _finished(tasks: set[asyncio.Task[None]], names: set[str]) -> None:
-    """Wait a bounded time for the named tasks to end by themselves."""
-    waited = [task for task in tasks if task.get_name() in names]
-    if waited:
-        await asyncio.wait(waited, timeout=10.0)
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+        await run_until_stopped(roles, names, stop)

@@ -5,7 +5,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from domain.events import SYSTEM, SettingsApplied
-from domain.risk_rules import RULES_VERSION
+from domain.rule_weights import RULES_VERSION
 from inference.prompts import load_prompt
 from runtime.settings import Settings
 from streams.deadletter import SERVICE_VERSION
@@ -40,6 +40,7 @@ def applied(settings: Settings, at: datetime) -> SettingsApplied:
         rules_version=RULES_VERSION,
         prompt_version=load_prompt().version,
         software_version=SERVICE_VERSION,
+        late_alert_max_age_seconds=settings.late_alert_max_age_seconds,
     )
 
 

@@ -27,6 +27,7 @@ class LogCameraDirectory:
         }
         self._views: dict[str, CameraView] = {}
         self._enabled: dict[str, bool] = {}
+        self._notifies: dict[str, bool] = {}
         self._removals: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -58,6 +59,7 @@ class LogCameraDirectory:
             case CameraRegistered():
                 self._views[event.camera_id] = CameraView(event.name, event.entry_point)
                 self._enabled[event.camera_id] = event.enabled
+                self._notifies[event.camera_id] = event.when_unavailable == "notify"
                 self._removals.pop(event.camera_id, None)
             case CameraUpdated():
                 view = self.view(event.camera_id)
@@ -66,9 +68,12 @@ class LogCameraDirectory:
                 self._views[event.camera_id] = CameraView(name, entry)
                 if event.enabled is not None:
                     self._enabled[event.camera_id] = event.enabled
+                if event.when_unavailable is not None:
+                    self._notifies[event.camera_id] = event.when_unavailable == "notify"
             case CameraRemoved():
                 self._views.pop(event.camera_id, None)
                 self._enabled.pop(event.camera_id, None)
+                self._notifies.pop(event.camera_id, None)
                 self._removals[event.camera_id] = envelope.id
 
     def view(self, camera_id: str) -> CameraView:
@@ -86,3 +91,7 @@ class LogCameraDirectory:
     def enabled(self, camera_id: str) -> bool:
         """Say whether a camera's pictures are to be looked at; an unknown camera's are."""
         return self._enabled.get(camera_id, True)
+
+    def notifies(self, camera_id: str) -> bool:
+        """Say whether a camera's pictures are to be told of while nothing can look at them."""
+        return self.enabled(camera_id) and self._notifies.get(camera_id, False)

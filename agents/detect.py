@@ -17,6 +17,7 @@ from domain.events import ImageReceived, ObjectsDetected, PictureFiltered
 from domain.outcomes import Done, Outcome, Park, Retry
 from inference import images
 from inference.ports import Detected, Detector, Picture
+from streams.about import about
 from streams.envelope import Envelope
 
 
@@ -75,11 +76,13 @@ class Detect:
             elif not self._cameras.enabled(event.camera_id):
                 outcomes[index] = Done((_filtered(event),), passed_by=True)
             else:
-                items[index] = await self._load(event)
+                with about(envelope):
+                    items[index] = await self._load(event)
         outcomes |= {i: item.outcome for i, item in items.items() if item.outcome is not None}
         decoded = {i: item for i, item in items.items() if item.picture is not None}
         outcomes |= await self._try(decoded)
-        outcomes |= await self._detect({i: it for i, it in decoded.items() if i not in outcomes})
+        left = {i: item for i, item in decoded.items() if i not in outcomes}
+        outcomes |= await self._detect(left, envelopes)
         return [outcomes[index] for index in range(len(envelopes))]
 
     async def _load(self, event: ImageReceived) -> _Item:
@@ -112,7 +115,9 @@ class Detect:
                 outcomes[index] = Done((structs.replace(detected, canary=True),), passed_by=True)
         return outcomes
 
-    async def _detect(self, items: dict[int, _Item]) -> dict[int, Outcome]:
+    async def _detect(
+        self, items: dict[int, _Item], envelopes: Sequence[Envelope]
+    ) -> dict[int, Outcome]:
         outcomes: dict[int, Outcome] = {}
         indexes = list(items)
         size = max(1, self._detector.max_batch)
@@ -123,7 +128,8 @@ class Detect:
             except PermanentError:
                 # The call cannot say which picture it refuses: ask for each one alone.
                 for index in part:
-                    outcomes |= await self._ask_alone(items, index)
+                    with about(envelopes[index]):
+                        outcomes |= await self._ask_alone(items, index)
         return outcomes
 
     async def _ask_alone(self, items: dict[int, _Item], index: int) -> dict[int, Outcome]:

@@ -18,16 +18,16 @@ def open_parts(
         "connect_timeout": settings.ai_connect_timeout,
         "health_timeout": settings.ai_health_timeout,
     }
-    cutter = Cutter(pictures)
+    ca, cutter = settings.ai_ca_path, Cutter(pictures)
     parts: list[Part] = []
     if settings.florence_url is not None:
-        parts.append(Captions(FlorenceCaptioner(settings.florence_url, **timeouts), cutter))
+        parts.append(Captions(FlorenceCaptioner(settings.florence_url, ca, **timeouts), cutter))
     if settings.clip_url is not None:
-        clip = ClipEmbedder(settings.clip_url, **timeouts)
+        clip = ClipEmbedder(settings.clip_url, ca, **timeouts)
         threshold, hours = settings.reid_similarity_threshold, settings.reid_window_hours
         parts.append(Looks(clip, cutter, threshold, hours))
     if settings.enrichment_url is not None:
-        parts.append(Attributes(AttributeReader(settings.enrichment_url, **timeouts), cutter))
+        parts.append(Attributes(AttributeReader(settings.enrichment_url, ca, **timeouts), cutter))
     for part in parts:
         contexts.push_async_callback(part.client.close)
     pressure = GpuMemoryPressure(open_gpu_probe)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from projections.access import Access
@@ -14,6 +14,7 @@ from projections.detections import Detections
 from projections.enrichment import Enrichment
 from projections.ledger import Ledger
 from projections.making_good import make_good
+from projections.metrics import Metrics
 from projections.positions import Positions
 from projections.prompt_trials import PromptTrials
 from projections.read_model import ReadModel
@@ -23,10 +24,13 @@ from projections.telemetry import Telemetry
 from projections.timeline import Timeline
 from projections.trials import Trials
 from runtime.tasks import end
+from streams.envelope import Envelope
 from streams.history import History
 from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
+
+OnApplied = Callable[[Sequence[Envelope]], None]
 
 
 def read_models() -> tuple[ReadModel, ...]:
@@ -42,6 +46,7 @@ def read_models() -> tuple[ReadModel, ...]:
         Trials(),
         PromptTrials(),
         Access(),
+        Metrics(),
     )
 
 
@@ -55,7 +60,10 @@ class Project:
         models: Sequence[ReadModel] | None = None,
         *,
         archive_dir: Path | None = None,
+        on_applied: OnApplied | None = None,
     ) -> None:
+        """`on_applied` is told every run of the read model that events are read from."""
+        self._on_applied = on_applied
         self._log = log
         self._past = History(log, archive_dir)
         self._database_url = database_url
@@ -86,7 +94,7 @@ class Project:
         ending = asyncio.Event()
         stopping = asyncio.create_task(_hand_on(stop, ending), name="project stop")
         tasks = [
-            asyncio.create_task(Projector(self._log, pool, model).run(ending), name=model.name)
+            asyncio.create_task(self._projector(pool, model).run(ending), name=model.name)
             for model in self._models
         ]
         try:
@@ -97,6 +105,10 @@ class Project:
             _raise_first(tasks)
         finally:
             await end(stopping, *tasks)
+
+    def _projector(self, pool: Pool, model: ReadModel) -> Projector:
+        on_applied = self._on_applied if model.name == Timeline.name else None
+        return Projector(self._log, pool, model, on_applied=on_applied)
 
 
 async def _hand_on(stop: asyncio.Event, ending: asyncio.Event) -> None:

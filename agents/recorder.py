@@ -11,7 +11,9 @@ from agents.intake import Ready, registration
 from domain.errors import ServiceUnavailableError
 from domain.events import VideoReceived
 from domain.paths import escape_path
+from domain.trace import trace_id_of
 from inference.pictures import PictureStore
+from runtime.context import correlation
 from streams.log import EventLog, Intake, TakenIn
 
 _log = logging.getLogger(__name__)
@@ -134,7 +136,10 @@ class Recorder:
             return
         self._registered[camera_id] = cause
         again = "" if cause == camera_id else " again, since files still arrive in it"
-        _log.info("folder %r is a camera from now on%s: %s", escape_path(folder), again, camera_id)
+        with correlation(ready.intake.file_id, trace_id_of(ready.intake.file_id)):
+            _log.info(
+                "folder %r is a camera from now on%s: %s", escape_path(folder), again, camera_id
+            )
 
     def _remember(self, ready: Ready) -> None:
         path = ready.intake.path
@@ -143,7 +148,8 @@ class Recorder:
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         level = logging.WARNING if ready.verdict.startswith("rejected") else logging.DEBUG
-        _log.log(level, "%s: %s", escape_path(path), ready.verdict)
+        with correlation(ready.intake.file_id, trace_id_of(ready.intake.file_id)):
+            _log.log(level, "%s: %s", escape_path(path), ready.verdict)
 
     def _discard_frames(self, ready: Ready) -> None:
         events = ready.intake.events

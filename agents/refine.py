@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import structs
+
 from agents.assess import CameraDirectory
+from agents.canary import Failure, PromptCanary
 from agents.turns import Turns
 from domain.errors import HsiError, PermanentError, TransientError
 from domain.events import RiskAssessed
 from domain.outcomes import Done, Outcome, Park, Retry
 from domain.prompt import signal_lines
 from domain.risk import Bands, refine
-from inference.ports import RiskModel, RiskQuestion
+from inference.ports import RiskModel, RiskOpinion, RiskQuestion
 from streams.envelope import Envelope, Position
 
 LOOK_AHEAD = 200
@@ -66,12 +69,14 @@ class Refine:
         bands: Bands,
         log: AssessmentLog,
         lane: Lane,
+        canary: PromptCanary | None = None,
     ) -> None:
         self._model = model
         self._cameras = cameras
         self._bands = bands
         self._log = log
         self._lane = lane
+        self._canary = canary
 
     async def __call__(self, envelope: Envelope) -> Outcome:
         """Ask the model about an assessment; a model that is away leaves the entry pending.
@@ -88,13 +93,26 @@ class Refine:
     async def _ask(self, envelope: Envelope, assessed: RiskAssessed) -> Outcome:
         if await self._overtaken(envelope, assessed):
             return Done(passed_by=True)
+        question = question_of(assessed, self._cameras)
+        said = await self._try(assessed.event_id, question)
+        if isinstance(said, RiskOpinion):
+            refined = refine(assessed, said, self._bands)
+            # It says nothing of the model in service, so no gate opens by it.
+            return Done((structs.replace(refined, canary=True),), passed_by=True)
         try:
-            opinion = await self._model.assess(question_of(assessed, self._cameras))
+            opinion = await self._model.assess(question)
         except TransientError as error:
             return Retry(error, after=error.retry_after)
         except PermanentError as error:
             return Park(error, await self._model_name())
-        return Done((refine(assessed, opinion, self._bands),))
+        refined = refine(assessed, opinion, self._bands)
+        return Done((structs.replace(refined, candidate_failure=said.why if said else None),))
+
+    async def _try(self, event_id: str, question: RiskQuestion) -> RiskOpinion | Failure | None:
+        """Return what a candidate on trial says of an event of its share; None for the others."""
+        if self._canary is None or not self._canary.takes(event_id):
+            return None
+        return await self._canary.ask(question)
 
     async def _model_name(self) -> str | None:
         try:

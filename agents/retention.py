@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from domain.errors import ServiceUnavailableError, TransientError
@@ -42,15 +42,6 @@ class Days:
     """LOG_RETENTION_DAYS."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """For how long things are kept, and how log records go."""
-
-    days: Days
-    delete_logs: Callable[[datetime], Awaitable[int]]
-    """Deletes log records from before a moment; returns how many."""
-
-
 class RetentionRole:
     """Runs retention and upkeep when they are due."""
 
@@ -60,10 +51,10 @@ class RetentionRole:
         upkeep: Upkeep,
         *,
         now: Callable[[], datetime] = _now,
-        keep: Keep | None = None,
+        days: Days | None = None,
     ) -> None:
-        """`keep` None: as `retention` has it, and log records stay."""
-        self._keep = keep
+        """`days` None: as `retention` has it."""
+        self._days = days
         self._retention = retention
         self._upkeep = upkeep
         self._now = now
@@ -80,9 +71,8 @@ class RetentionRole:
         try:
             if not await self._retention.is_due(self._now(), self._began):
                 return False
-            if self._keep is not None:
-                self._retention.keep_days(self._keep.days.all())
-                await self._delete_logs(self._keep)
+            if self._days is not None:
+                self._retention.keep_days(self._days.all())
             await self._upkeep_first()
             done = await self._retention.run(self._now())
         except HeldElsewhereError:
@@ -92,20 +82,17 @@ class RetentionRole:
             return False
         logger.info(
             "retention deleted %d events, %d detections, %d GPU readings and %d pictures of "
-            "before %s (%d bytes)",
+            "before %s (%d bytes), and %d log records",
             done.events_deleted,
             done.detections_deleted,
             done.gpu_stats_deleted,
             done.images_deleted,
             done.cutoff.isoformat(timespec="minutes"),
             done.space_reclaimed,
+            done.logs_deleted,
             extra={"action": "retention"},
         )
         return True
-
-    async def _delete_logs(self, keep: Keep) -> None:
-        deleted = await keep.delete_logs(self._now() - timedelta(days=keep.days.logs))
-        logger.info("retention deleted %d log records", deleted, extra={"action": "retention"})
 
     async def _upkeep_first(self) -> None:
         try:
@@ -139,8 +126,8 @@ def run_retention(
             queries = RetentionQueries(pool)
             reads = Queries(pool)
             retention = Retention(log, queries, reads, files, days=days.all(), zone=zone)
-            keep = Keep(days, reads.delete_logs)
-            role = RetentionRole(retention, Upkeep(log, queries, options), keep=keep)
+            retention.keep_log_days(days.logs)
+            role = RetentionRole(retention, Upkeep(log, queries, options), days=days)
             await role.run(stop)
         finally:
             await pool.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -31,6 +32,7 @@ class ServiceWatch:
         self._told: tuple[ServiceStatus, str, frozenset[str]] | None = None
         self._paused: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
+        self._answered_at = 0.0
         self._status: ServiceStatus = "waiting"
         self._message = "not asked yet"
 
@@ -49,6 +51,10 @@ class ServiceWatch:
 
         return on_state
 
+    def answered(self) -> float:
+        """Return when (monotonic) the last check had an answer; 0 before the first."""
+        return self._answered_at
+
     async def run(self, stop: asyncio.Event) -> None:
         """Check and tell until `stop` is set."""
         while not stop.is_set():
@@ -58,7 +64,9 @@ class ServiceWatch:
 
     async def _ask(self) -> None:
         try:
+            began = time.monotonic()
             self._set("healthy", await self._check())
+            self._answered_at = began
         except ServiceUnavailableError as error:
             first = self._status == "waiting"
             self._set("waiting" if first else "unhealthy", str(error))

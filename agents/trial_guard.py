@@ -1,15 +1,18 @@
 """TrialGuard: takes a candidate out of the main line when it breaks a limit.
 
 It follows the stream `trials` over all cameras from the last change of the percentage on, so that
-a restart decides by the same pictures. Two guards that see the same decide the same, once.
+a restart decides by the same comparisons. Two guards that see the same decide the same, once.
 """
 
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from domain.errors import ServiceUnavailableError
-from domain.events import CandidateCompared
+from domain.events import CandidateCompared, Event, PromptCompared
 from domain.trials import Agreement, Compared, Limits, breach
 from runtime.tasks import is_set_within, unless_stopped
 from streams.configuration import Change, change_settings
@@ -20,19 +23,29 @@ from streams.log import EventLog
 logger = logging.getLogger(__name__)
 
 ACTOR = "trial guard"
-PERCENT = "candidate_percent"
 READ_RUN = 200
 BLOCK_MS = 1_000
 RETRY_SECONDS = 0.5
 
 
-class TrialGuard:
-    """Watches the candidate of this installation."""
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Whom a guard watches: the setting that holds its percentage, and what tells of it."""
 
-    def __init__(self, log: EventLog, live: LiveSettings, limits: Limits) -> None:
+    setting: str
+    outcome: Callable[[Event], Compared | None]
+
+
+class TrialGuard:
+    """Watches one candidate of this installation."""
+
+    def __init__(
+        self, log: EventLog, live: LiveSettings, limits: Limits, watched: Watched
+    ) -> None:
         self._log = log
         self._live = live
         self._limits = limits
+        self._watched = watched
         self._window: deque[Compared] = deque(maxlen=limits.window)
         self._since: int | None = None
         self._cursors: dict[tuple[str, int], Position] = {}
@@ -47,7 +60,7 @@ class TrialGuard:
                 await is_set_within(stop, RETRY_SECONDS)
 
     async def _step(self, stop: asyncio.Event) -> None:
-        percent = self._live.current.candidate_percent
+        percent: int = getattr(self._live.current, self._watched.setting)
         if percent == 0:
             await is_set_within(stop, BLOCK_MS / 1000)
             return
@@ -55,15 +68,16 @@ class TrialGuard:
         following = self._log.follow(self._cursors, count=READ_RUN, block_ms=BLOCK_MS)
         for envelope in await unless_stopped(stop, following) or ():
             self._cursors[envelope.stream, envelope.partition] = envelope.position
-            if isinstance(envelope.event, CandidateCompared):
-                self._window.append(_outcome(envelope.event))
+            compared = self._watched.outcome(envelope.event)
+            if compared is not None:
+                self._window.append(compared)
                 if why := breach(self._limits, tuple(self._window)):
                     await self._withdraw(percent, why)
                     return
 
     async def _begin_anew_if_changed(self) -> None:
         """Forget what was seen before the percentage was set last."""
-        since = self._live.changed.times.get(PERCENT, 0)
+        since = self._live.changed.times.get(self._watched.setting, 0)
         if since == self._since:
             return
         self._window.clear()
@@ -76,16 +90,33 @@ class TrialGuard:
     async def _withdraw(self, percent: int, why: str) -> None:
         changed = await change_settings(
             self._log,
-            [Change(PERCENT, percent, 0, reason=why)],
+            [Change(self._watched.setting, percent, 0, reason=why)],
             actor=ACTOR,
             command=f"{ACTOR}@{self._since}",
         )
         self._live.learn(changed)
-        logger.warning("the candidate is withdrawn from %d %% of the pictures: %s", percent, why)
+        what = self._limits.what
+        logger.warning("the candidate is withdrawn from %d %% of the %s: %s", percent, what, why)
 
 
-def _outcome(event: CandidateCompared) -> Compared:
+def _of_detector(event: Event) -> Compared | None:
+    if not isinstance(event, CandidateCompared):
+        return None
     if event.error is not None:
         return Compared(failed=True)
     share = Agreement(event.matched, event.missing, event.surplus, event.drift).share
     return Compared(failed=False, share=share, latency_ms=event.candidate_ms)
+
+
+def _of_prompt(event: Event) -> Compared | None:
+    if not isinstance(event, PromptCompared):
+        return None
+    if event.error is not None:
+        return Compared(failed=True)
+    seconds = event.candidate_seconds
+    latency_ms = None if seconds is None else seconds * 1000
+    return Compared(failed=False, share=float(bool(event.agrees)), latency_ms=latency_ms)
+
+
+DETECTOR: Final = Watched("candidate_percent", _of_detector)
+PROMPT: Final = Watched("candidate_prompt_percent", _of_prompt)

@@ -1,11 +1,13 @@
 """AssessmentRefined → PromptCompared: a candidate prompt beside the one in service.
 
 Asks a candidate about the facts behind each refined assessment, in a group of its own. Where both
-share a language model, the candidate waits until the main line has nothing left to ask.
+share a language model, the candidate waits until the main line has nothing left to ask. Where the
+candidate answered a canary, the prompt in service is asked instead: then both are known again.
 """
 
 import asyncio
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -13,7 +15,7 @@ import msgspec
 
 from agents.assess import CameraDirectory
 from agents.refine import AssessmentLog, question_of
-from domain.errors import HsiError
+from domain.errors import HsiError, PermanentError
 from domain.events import AssessmentRefined, PromptCompared, RiskAssessed
 from domain.outcomes import Done, Outcome
 from domain.risk import Bands, refine
@@ -38,70 +40,86 @@ class TrialLog(AssessmentLog, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PromptPair:
+    """The two prompts of a trial, each with the language model that it is put to."""
+
+    service: RiskModel
+    """The one in service."""
+    candidate: RiskModel
+    candidate_prompt: str
+    """Version of the candidate prompt."""
+    shares_model: bool
+    """Whether both are put to one language model."""
+
+
 class PromptTrial:
     """Handler of the `assessments` stream for a candidate prompt."""
 
     def __init__(
         self,
-        candidate: RiskModel,
-        prompt_version: str,
+        pair: PromptPair,
         cameras: CameraDirectory,
         bands: Bands,
         log: TrialLog,
         *,
-        shares_model: bool,
+        limit_seconds: float,
     ) -> None:
-        self._candidate = candidate
-        self._prompt = prompt_version
+        self._pair = pair
         self._cameras = cameras
         self._bands = bands
         self._log = log
-        self._shares_model = shares_model
+        self._limit = limit_seconds
 
     async def __call__(self, envelope: Envelope) -> Outcome:
-        """Compare one refined assessment; a failing candidate is a result, not a pause."""
+        """Compare one refined assessment; a failing candidate is a result, not a pause.
+
+        Raises when the prompt in service is not answered about a canary: that waits.
+        """
         refined = envelope.event
         if not isinstance(refined, AssessmentRefined):
             return Done(passed_by=True)
+        if refined.candidate_failure is not None:
+            return Done((self._failed(refined, refined.candidate_failure),), passed_by=True)
         assessed = await self._assessed(envelope)
-        if assessed is None or (self._shares_model and not await self._main_line_rests()):
+        if assessed is None:
             return Done(passed_by=True)
-        return Done((await self._compared(refined, assessed),))
+        if refined.canary:
+            return await self._answered_again(refined, assessed)
+        if self._pair.shares_model and not await self._main_line_rests():
+            return Done(passed_by=True)
+        return Done((await self._compared(refined, assessed),), passed_by=True)
+
+    async def _answered_again(self, canary: AssessmentRefined, assessed: RiskAssessed) -> Outcome:
+        """Ask the prompt in service about a canary, at once: by these the guard judges."""
+        try:
+            opinion = await self._pair.service.assess(question_of(assessed, self._cameras))
+        except PermanentError:
+            return Done(passed_by=True)  # It refuses the question: nothing to compare with.
+        service = refine(assessed, opinion, self._bands)
+        compared = msgspec.structs.replace(
+            _compared(service, canary),
+            canary=True,
+            prompt_sha256=service.prompt_sha256,
+            model_score=service.model_score,
+            summary=service.summary,
+        )
+        return Done((compared,))
 
     async def _compared(
         self, refined: AssessmentRefined, assessed: RiskAssessed
     ) -> PromptCompared:
-        told = self._beside(refined)
         try:
-            opinion = await self._candidate.assess(question_of(assessed, self._cameras))
+            async with asyncio.timeout(self._limit):
+                opinion = await self._pair.candidate.assess(question_of(assessed, self._cameras))
+        except TimeoutError:
+            return self._failed(refined, f"no answer within {self._limit:g} s")
         except HsiError as error:
-            return msgspec.structs.replace(told, error=str(error)[:500])
-        other = refine(assessed, opinion, self._bands)
-        return msgspec.structs.replace(
-            told,
-            candidate_model=other.model,
-            candidate_prompt_sha256=other.prompt_sha256,
-            candidate_model_score=other.model_score,
-            candidate_score=other.score,
-            candidate_level=other.level,
-            candidate_seconds=other.seconds,
-            candidate_summary=other.summary,
-        )
+            return self._failed(refined, str(error)[:500])
+        return _compared(refined, refine(assessed, opinion, self._bands))
 
-    def _beside(self, refined: AssessmentRefined) -> PromptCompared:
-        return PromptCompared(
-            camera_id=refined.camera_id,
-            event_id=refined.event_id,
-            stage=refined.stage,
-            ended_at=refined.ended_at,
-            rule_score=refined.rule_score,
-            score=refined.score,
-            level=refined.level,
-            model=refined.model,
-            prompt_version=refined.prompt_version,
-            seconds=refined.seconds,
-            candidate_prompt=self._prompt,
-        )
+    def _failed(self, refined: AssessmentRefined, why: str) -> PromptCompared:
+        return _beside(refined, self._pair.candidate_prompt, error=why)
 
     async def _assessed(self, envelope: Envelope) -> RiskAssessed | None:
         """Return what was refined; None when it lies too far back or was trimmed."""
@@ -125,3 +143,35 @@ class PromptTrial:
                 return False
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return True
+
+
+def _beside(
+    service: AssessmentRefined, candidate_prompt: str, error: str | None = None
+) -> PromptCompared:
+    return PromptCompared(
+        camera_id=service.camera_id,
+        event_id=service.event_id,
+        stage=service.stage,
+        ended_at=service.ended_at,
+        rule_score=service.rule_score,
+        score=service.score,
+        level=service.level,
+        model=service.model,
+        prompt_version=service.prompt_version,
+        seconds=service.seconds,
+        candidate_prompt=candidate_prompt,
+        error=error,
+    )
+
+
+def _compared(service: AssessmentRefined, candidate: AssessmentRefined) -> PromptCompared:
+    return msgspec.structs.replace(
+        _beside(service, candidate.prompt_version),
+        candidate_model=candidate.model,
+        candidate_prompt_sha256=candidate.prompt_sha256,
+        candidate_model_score=candidate.model_score,
+        candidate_score=candidate.score,
+        candidate_level=candidate.level,
+        candidate_seconds=candidate.seconds,
+        candidate_summary=candidate.summary,
+    )

@@ -1,24 +1,17 @@
 """Puts a trial together: what is in service and the candidate, as the settings name them."""
 
-import os
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
+from dataclasses import replace
 
-from agents.assess import CameraDirectory
 from agents.canary import Canary
 from agents.detect import PictureSource
 from agents.trial import Pair, Trial
-from agents.trial_prompt import PromptTrial, TrialLog
-from domain.outcomes import Done, Outcome
-from domain.prompt import Prompt
-from domain.risk import Bands
+from agents.trial_guard import DETECTOR, PROMPT, TrialGuard
 from domain.trials import Limits
 from inference.detectors import DetectorOptions, open_detector
-from inference.llm import LlamaRiskModel, Timeouts
-from inference.prompts import load_prompt
 from runtime.settings import Settings
-from streams.envelope import Envelope
+from streams.live_settings import LiveSettings
+from streams.log import EventLog
 
 
 def detector_options(settings: Settings) -> DetectorOptions:
@@ -29,7 +22,7 @@ def detector_options(settings: Settings) -> DetectorOptions:
         connect_timeout=settings.ai_connect_timeout,
         read_timeout=settings.rtdetr_read_timeout,
         health_timeout=settings.ai_health_timeout,
-        ca_path=settings.rtdetr_ca_path,
+        ca_path=settings.ai_ca_path,
         repair=settings.rtdetr_repair,
     )
 
@@ -59,6 +52,19 @@ def open_trial(
     return Trial(pair, pictures, limit_seconds=settings.candidate_timeout_seconds)
 
 
+def open_guards(log: EventLog, live: LiveSettings) -> dict[str, TrialGuard]:
+    """Return who judges each candidate there is, by the consumer group that compares."""
+    watched = {
+        "trial_detector": (limits_of, DETECTOR),
+        "trial_prompt": (prompt_limits_of, PROMPT),
+    }
+    return {
+        group: TrialGuard(log, live, limits(live.current), candidate)
+        for group, (limits, candidate) in watched.items()
+        if group in live.current.trial_groups
+    }
+
+
 def limits_of(settings: Settings) -> Limits:
     """Return what the candidate must keep to stay in use."""
     return Limits(
@@ -69,37 +75,7 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def candidate_prompt(named: str | None) -> Prompt:
-    """Return a version by its name, or a folder's current one; unset: the prompt in service.
-
-    Raises PromptError for one that is not there or was changed.
-    """
-    if named and os.sep in named:
-        return load_prompt(None, Path(named).expanduser())
-    return load_prompt(named)
-
-
-def open_prompt_trial(
-    settings: Settings,
-    log: TrialLog,
-    cameras: CameraDirectory,
-    bands: Bands,
-    contexts: AsyncExitStack,
-) -> Callable[[Envelope], Awaitable[Outcome]]:
-    """Return the handler that compares the candidate prompt with the one in service."""
-    s = settings
-    prompt = candidate_prompt(s.candidate_prompt)
-    url = s.candidate_nemotron_url or s.nemotron_url
-    if url is None:
-        return _nobody
-    key = s.nemotron_api_key.get_secret_value() if s.nemotron_api_key else None
-    timeouts = Timeouts(s.ai_connect_timeout, s.nemotron_read_timeout, s.ai_health_timeout)
-    model = LlamaRiskModel(url, api=s.nemotron_api, api_key=key, timeouts=timeouts, prompt=prompt)
-    contexts.push_async_callback(model.close)
-    shares_model = url == s.nemotron_url
-    return PromptTrial(model, prompt.version, cameras, bands, log, shares_model=shares_model)
-
-
-async def _nobody(_: Envelope) -> Outcome:
-    """Pass everything by: without a language model nothing is refined, so nothing compared."""
-    return Done(passed_by=True)
+def prompt_limits_of(settings: Settings) -> Limits:
+    """Return what the candidate prompt must keep; an answer of a language model takes seconds."""
+    max_ms = settings.candidate_prompt_max_seconds * 1000
+    return replace(limits_of(settings), max_latency_ms=max_ms, what="events")

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 from aiohttp.web_protocol import RequestHandler
 
@@ -30,8 +31,18 @@ HEAD_SECONDS: Final = 10.0
 MOST_WAITING: Final = 1000
 """Connections without a request at once; with more, the oldest one goes."""
 
+SPARE_FILES: Final = MOST_WAITING + 200
+"""Files beside WebSocket clients: connections without a request, stores, pictures, logs."""
+
 LOOK_SECONDS: Final = 1.0
 BACKLOG: Final = 1024
+
+TAKE_AT_ONCE: Final = 64
+"""Connections taken before those that were taken have their turn: when thousands come at once and
+ask at once, they are answered, and do not wait in such numbers that the oldest have to go."""
+
+KEEP_ALIVE_SECONDS: Final = 75.0
+"""How long a connection may wait for its next request, or for the rest of that request's head."""
 
 _TLS_HANDSHAKE: Final = 0x16
 _MOST_HEAD: Final = 8192
@@ -87,13 +98,25 @@ class Doorkeeper:
         return middleware
 
 
-def allow_many_files() -> int:
-    """Let this process open as many files and connections as it may; return how many."""
+def allow_many_files(clients: int) -> int:
+    """Let this process open as many files and connections as it may; return how many.
+
+    Warns when so many `clients` and everything else do not fit: whoever comes then has to wait.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < clients + SPARE_FILES:
+        logger.warning(
+            "this process may have %d files and connections open, which is too few for "
+            "WEBSOCKET_MAX_CLIENTS=%d and %d others: raise `ulimit -n` or lower the setting",
+            allowed,
+            clients,
+            SPARE_FILES,
+        )
+    return allowed
 
 
 class Acceptor:
@@ -129,7 +152,7 @@ class Acceptor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        for _ in range(BACKLOG):
+        for _ in range(TAKE_AT_ONCE):
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -219,6 +242,21 @@ def _moved(head: bytes) -> bytes:
     )
 
 
+class _NotOurs(logging.Filter):
+    """Passes over requests that are no HTTP: they are answered 400, and anybody may send many."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+def _server_log() -> logging.Logger:
+    log = logging.getLogger("api.http")
+    if not log.filters:
+        log.addFilter(_NotOurs())
+    return log
+
+
 async def serve(
     app: web.Application,
     listener: socket.socket,
@@ -233,7 +271,13 @@ async def serve(
     """
     door = door or Doorkeeper()
     app.middlewares.insert(0, door.middleware())
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=_server_log(),
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        shutdown_timeout=drain_seconds,
+    )
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - it is set up

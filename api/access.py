@@ -76,6 +76,11 @@ def actor_of(request: web.Request) -> str:
     return _principal_of(request).name
 
 
+def key_of(request: web.Request) -> str | None:
+    """Return the id of the key that lets a request in, None where none is asked for."""
+    return _principal_of(request).key_id
+
+
 def _principal_of(request: web.Request) -> Principal:
     principal: Principal = request.get(PRINCIPAL, NOBODY)
     return principal
@@ -263,12 +268,21 @@ class _Guard:
         self._limits = limits
         self._audit = audit
         self._ask = ask
+        self._carries: dict[str, tuple[str, ...]] = {}
+        """Operation → what `credentials_in_query` says of it."""
+
+    def _carried(self, operation: Operation) -> tuple[str, ...]:
+        found = self._carries.get(operation.name)
+        if found is None:
+            found = self._carries[operation.name] = credentials_in_query(operation)
+        return found
 
     async def call(
         self, request: web.Request, operation: Operation, handler: Handler
     ) -> web.StreamResponse:
         """Call a route's handler, if this caller may."""
-        request[CREDENTIALS] = credentials_in_query(operation)
+        if carried := self._carried(operation):
+            request[CREDENTIALS] = carried
         try:
             request[PRINCIPAL] = principal = await self._let_in(request, operation)
             with seeing_only(principal.cameras):
@@ -310,10 +324,13 @@ class _Guard:
         return name, self._gate.clients.address(request)
 
 
-_AUDITED: Final = frozenset({"wrong_key", "role_too_low", "outside_scope", "csrf_token_missing"})
+_REFUSED: Final = frozenset({"wrong_key", "role_too_low", "outside_scope", "csrf_token_missing"})
 """Refusals that are noted. Asking without any key is no attempt at anything."""
 
-_REFUSALS: Final = _AUDITED | {"key_missing", "too_many_requests"}
+_AUDITED: Final = _REFUSED | {"service_action_failed", "supervisor_silent"}
+"""What is noted beside what was done: refusals, and what was asked for and failed."""
+
+_REFUSALS: Final = _REFUSED | {"key_missing", "too_many_requests"}
 
 
 async def _close_refused(request: web.Request, problem: ProblemError) -> web.StreamResponse:

@@ -5,7 +5,7 @@ kept. Given keys are compared with every hash in constant time: how long an answ
 nothing about a key that nearly fits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -59,6 +59,8 @@ class KeyRing:
         """`digests` are the hashes of API_KEYS: administrators for all cameras."""
         self._keys: dict[str, Key] = {}
         self._revoked: set[str] = set()
+        self.on_revoked: Callable[[str], None] | None = None
+        """Is told the id of a key that counts no more."""
         for number, digest in enumerate(digests, 1):
             key = Key(
                 id=f"setting_{digest.hex()[:16]}",
@@ -135,7 +137,8 @@ class KeyRing:
 
     def _revoke(self, key_id: str) -> None:
         self._revoked.add(key_id)
-        self._keys.pop(key_id, None)
+        if self._keys.pop(key_id, None) is not None and self.on_revoked is not None:
+            self.on_revoked(key_id)
 
 
 async def prime_keys(ring: KeyRing, queries: Queries, log: EventLog) -> None:

@@ -1,8 +1,9 @@
 """Which routes a key for some cameras may call: those that tell of single cameras only.
 
 Their queries leave out what belongs to other cameras (projections/scope.py), so other cameras are
-not found. Everything else (sums over all cameras, entities, settings, the live feed) is refused:
-a route that nobody has thought about is refused, too.
+not found; so are live messages (api/websocket.py). Everything else (sums over all cameras,
+entities, settings, the state of the system) is refused: a route that nobody has thought about is
+refused, too.
 """
 
 from typing import Final
@@ -27,11 +28,13 @@ SCOPED: Final = frozenset(
         "export_events",
         "search_events",
         "event_stats",
+        "list_unverified",
         "list_files",
         "get_file",
         "file_lineage",
         "picture_image",
         "picture_thumbnail",
+        "live",
     }
 )
 """Names of operations."""

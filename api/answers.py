@@ -14,7 +14,7 @@ from api.schemas import (
     FileDetailAnswer,
     PictureAnswer,
 )
-from domain.lateness import is_late
+from domain.lateness import is_late, why_no_alert
 from projections.rows import (
     CameraRow,
     DetectionRow,
@@ -45,6 +45,7 @@ def camera_answer(row: CameraRow) -> CameraAnswer:
         status=camera_status(row),
         enabled=row.enabled,
         entry_point=row.entry_point,
+        when_unavailable=row.when_unavailable,
         confirmed=row.confirmed,
         source=row.source,
         created_at=row.created_at,
@@ -68,6 +69,8 @@ def event_answer(row: EventRow, late_after_seconds: float) -> EventAnswer:
 def _event_fields(row: EventRow, late_after_seconds: float) -> dict[str, Any]:
     fields = asdict(row)
     fields["late"] = is_late(row.ended_at, row.assessed_at, late_after_seconds)
+    no_alert = why_no_alert(row.ended_at, row.assessed_at, row.alert_within_seconds)
+    fields |= {"alert": no_alert is None, "alert_reason": no_alert}
     fields["engine"] = "rules+model" if row.model_stage == row.stage else "rules"
     fields["links"] = _event_links(row)
     return fields

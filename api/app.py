@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from api import (
     cameras,
     cleanup,
     configuration,
+    diagnostics,
     dlq,
     enrichments,
     entities,
@@ -28,20 +30,26 @@ from api import (
     media,
     metrics,
     overview,
+    service_control,
     sessions,
     static,
     storage,
     system,
     trials,
+    unverified,
+    websocket_overview,
 )
 from api.access import Gate, guarded
 from api.access_audit import Audit
 from api.addresses import Clients
+from api.asyncapi import asyncapi_document
 from api.compression import gzipped
 from api.health import watch_rates
-from api.interface import DOCUMENT
+from api.http_metrics import HttpMetrics
+from api.interface import DOCUMENT, MESSAGES
+from api.ledger_metrics import LedgerMetrics
 from api.limits import RateLimits, SharedWindows
-from api.live import CONNECTIONS, FEED, LIMITS
+from api.live import FEED, LIMITS
 from api.middleware import (
     common_headers,
     cross_origin,
@@ -55,6 +63,7 @@ from api.system_feed import SystemFeed
 from api.websocket import Limits
 from runtime.tasks import end
 from streams.rate_limit import RateWindows
+from streams.runtime_env import RuntimeEnv
 from streams.sessions import Sessions
 
 logger = logging.getLogger(__name__)
@@ -64,6 +73,9 @@ MAX_BODY_BYTES = 64 * 1024
 TOPICS: Final = (
     system,
     overview,
+    websocket_overview,
+    service_control,
+    diagnostics,
     storage,
     latency,
     configuration,
@@ -75,6 +87,7 @@ TOPICS: Final = (
     enrichments,
     entities,
     trials,
+    unverified,
     ledger,
     dlq,
     lineage_routes,
@@ -100,9 +113,10 @@ def create_app(services: ApiServices, *, limits: Limits | None = None) -> web.Ap
     windows = SharedWindows(RateWindows(services.log))
     gate = Gate(services.keys, Sessions(services.log), Clients(config.trusted_proxies), windows)
     limited = None if config.rate_limits is None else RateLimits(windows, config.rate_limits)
+    http_metrics = HttpMetrics()
     app = web.Application(
         middlewares=[
-            request_id_and_log(),
+            request_id_and_log(http_metrics.observe),
             gzipped(),
             errors_to_problems(debug=config.debug),
             cross_origin(config.cors_origins),
@@ -112,14 +126,19 @@ def create_app(services: ApiServices, *, limits: Limits | None = None) -> web.Ap
     )
     app[SERVICES] = services
     app[GATE] = gate
+    app[metrics.HTTP_METRICS] = http_metrics
+    app[metrics.LEDGER_METRICS] = LedgerMetrics()
     app[DOCUMENT] = openapi_document(config.app_name, config.app_version)
-    app[CONNECTIONS] = set()
+    app[MESSAGES] = asyncapi_document(config.app_name, config.app_version)
     app[LIMITS] = limits or Limits()
     app[FEED] = SystemFeed(services, services.broadcaster.channels["system"])
     app[FAILED] = asyncio.Event()
     for topic in TOPICS:
         app.router.add_routes(topic.routes.definitions())
-    app.on_response_prepare.append(common_headers(config.cors_origins))
+    app.on_response_prepare.append(
+        common_headers(config.cors_origins, strict=config.strict_transport)
+    )
+    services.keys.on_revoked = partial(live.close_revoked, services.broadcaster)
     app.on_shutdown.append(live.close_all)
     app.cleanup_ctx.append(_background)
     return app
@@ -132,7 +151,7 @@ def openapi_document(title: str, version: str) -> bytes:
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
-    """Run the live feed and the system feed while the application runs."""
+    """Run what goes on beside the requests while the application runs."""
     services = app[SERVICES]
     await services.broadcaster.open()
     tasks = [
@@ -140,8 +159,12 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         _start(app, app[FEED].run(), "system-feed"),
         _start(app, watch_rates(services), "backlog-rates"),
     ]
+    if (file := services.live.own.runtime_file) is not None:
+        edits = RuntimeEnv(services.log, services.live, file)
+        tasks.append(_start(app, edits.run(), "runtime-env"))
     yield
     await end(*tasks)
+    await app[metrics.LEDGER_METRICS].close()
 
 
 def _start(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -10,7 +10,7 @@ from api.lineage_facts import entry_of
 from api.lineage_schemas import Entry, Fact
 from domain.cameras import CameraState, evolve
 from domain.events import ServiceStateChanged, ServiceStatus, SettingsApplied
-from domain.risk_rules import RULES_VERSION
+from domain.rule_weights import RULES_VERSION
 from projections.lineage_queries import recorded_until
 from projections.positions import SETTINGS, service
 from projections.queries import Queries

@@ -1,21 +1,21 @@
 """Tails the log without a group and offers each envelope to every connection of its channel.
 
-One task reads; each message is serialised once. A client that resumes, or whose outbox is full, is
-fed from the log by its own task, as fast as it reads, until it has reached the tail; it joins the
-others in the same step of the event loop, so nothing is missed and nothing comes twice. A burst
-thus cuts nobody, and a slow client costs a bounded outbox and delays nobody.
+One task reads; each message is encoded and framed once, and what came in one read goes to a client
+in one piece. A client that resumes, or whose outbox is full, is fed from the log by its own task,
+as fast as it reads, until it has reached the tail; it joins the others in the same step of the
+event loop, so nothing is missed and nothing comes twice. A burst thus cuts nobody, and a slow
+client costs a bounded outbox and delays nobody.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from api.cursor import CursorError, Key, encode_cursor
 from api.messages import MessageBuilder
+from api.outgoing import encoded, text_frame
 from domain.errors import TransientError
 from domain.lateness import LATE_AFTER_SECONDS
 from streams.envelope import START, Envelope, Position
@@ -23,31 +23,55 @@ from streams.log import EventLog
 
 logger = logging.getLogger(__name__)
 
-CHANNELS = {"events": ("assessments", "cameras"), "system": ("system",)}
+CHANNELS = {
+    "events": ("assessments", "cameras"),
+    "system": ("system",),
+    "detections": ("detections",),
+}
 """WebSocket channel → the streams it tells of."""
 
 READ_COUNT = 500
+FEED_COUNT = 25
+"""Entries of a stream's partition that are read at once for one client: a thousand clients may
+come back at the same time, each with a cursor of long ago."""
 BLOCK_MS = 5000
 RETRY_SECONDS = 1.0
 REACH_SECONDS = 10.0
 """How long a client whose cursor is ahead of this process waits for the tail to get there."""
 
-_encoder = msgspec.json.Encoder()
+PIECE_BYTES = 16_384
+"""Frames are offered in pieces of about this size: several find room in one outbox."""
+
+
+Told = Callable[[str, Envelope, int], None]
+"""Is told of each message: channel, entry, and how many clients' sockets it was written to."""
 
 
 class Listener(Protocol):
     """A connection as the broadcaster sees it."""
 
-    def wants(self, topic: str) -> bool:
-        """Say whether the client has asked for messages of a topic."""
+    key_id: str | None
+    """The key that lets it in."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Return how much was sent to the client and has not left this process."""
         ...
 
-    def offer(self, message: bytes) -> bool:
-        """Take a message for sending; False when its outbox is full. Never blocks."""
+    def hears(self, topic: str, camera_id: str) -> bool:
+        """Say whether the client is told of a topic and of a camera."""
+        ...
+
+    def offer(self, frames: bytes) -> bool:
+        """Send whole frames; False when its outbox is full. Never blocks."""
         ...
 
     def fall_behind(self, positions: dict[Key, Position]) -> None:
         """Stop listening live and read everything behind `positions` from the log instead."""
+        ...
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the connection."""
         ...
 
 
@@ -56,6 +80,8 @@ class Metrics:
     """What happened on one channel since the process started."""
 
     connections: int = 0
+    refused: int = 0
+    """Clients that came while there were as many as there may be."""
     messages: int = 0
     """Envelopes that became a message (once, however many clients got it)."""
     delivered: int = 0
@@ -63,6 +89,13 @@ class Metrics:
     fell_behind: int = 0
     """Times that a client's outbox was full, so that it went on from the log."""
     cut_slow: int = 0
+
+
+class _Framed(NamedTuple):
+    topic: str
+    camera_id: str
+    frame: bytes
+    envelope: Envelope
 
 
 @dataclass(eq=False)
@@ -73,10 +106,19 @@ class Channel:
     keys: tuple[Key, ...]
     incarnation: str
     head: dict[Key, Position] = field(default_factory=dict)
+    connections: set[Listener] = field(default_factory=set)
+    """Every client, also those that are fed from the log at present."""
     listeners: set[Listener] = field(default_factory=set)
+    """Those that hear what comes live."""
     metrics: Metrics = field(default_factory=Metrics)
     late_after_seconds: float = LATE_AFTER_SECONDS
+    on_told: Told | None = None
+    """Is told what was written to clients' sockets, where somebody wants to know."""
     builder: MessageBuilder = field(init=False)
+    _piece: list[_Framed] = field(default_factory=list, init=False)
+    _piece_bytes: int = field(default=0, init=False)
+    _behind_piece: dict[Key, Position] = field(default_factory=dict, init=False)
+    """Where a client goes on that has no room for the piece."""
 
     def __post_init__(self) -> None:
         self.builder = MessageBuilder(late_after_seconds=self.late_after_seconds)
@@ -85,25 +127,50 @@ class Channel:
         """Return the cursor of the tail: everything up to here has been offered."""
         return encode_cursor(self.name, self.incarnation, self.head)
 
-    def take(self, envelope: Envelope) -> None:
-        """Move the tail past `envelope` and offer its message to every listener."""
+    async def take(self, envelopes: Sequence[Envelope]) -> None:
+        """Move the tail past envelopes and offer their messages to every listener.
+
+        Between two pieces others have their turn; at that moment the tail stands behind the first.
+        """
+        for envelope in envelopes:
+            self._add(envelope)
+            if self._piece_bytes >= PIECE_BYTES:
+                self._offer()
+                await asyncio.sleep(0)
+        self._offer()
+
+    def _add(self, envelope: Envelope) -> None:
         key = (envelope.stream, envelope.partition)
-        before = self.head[key]
+        if not self._piece:
+            self._behind_piece = dict(self.head)
         self.head[key] = envelope.position
         message = self.builder.build(envelope, self.cursor())
         if message is None:
             return
-        data = _encoder.encode(message)
+        frame = text_frame(encoded(message))
+        self._piece.append(_Framed(message.TOPIC, envelope.event.camera_id, frame, envelope))
+        self._piece_bytes += len(frame)
         self.metrics.messages += 1
+
+    def _offer(self) -> None:
+        piece, self._piece, self._piece_bytes = self._piece, [], 0
+        if not piece:
+            return
+        whole = b"".join([each.frame for each in piece])
         # A listener that falls behind leaves the set while we go through it.
         for listener in tuple(self.listeners):
-            if not listener.wants(message.TOPIC):
+            heard = [each.frame for each in piece if listener.hears(each.topic, each.camera_id)]
+            if not heard:
                 continue
-            if listener.offer(data):
-                self.metrics.delivered += 1
+            if listener.offer(whole if len(heard) == len(piece) else b"".join(heard)):
+                self.metrics.delivered += len(heard)
             else:
                 self.metrics.fell_behind += 1
-                listener.fall_behind({**self.head, key: before})
+                listener.fall_behind(dict(self._behind_piece))
+        if self.on_told is not None:
+            for each in piece:
+                clients = sum(one.hears(each.topic, each.camera_id) for one in self.listeners)
+                self.on_told(self.name, each.envelope, clients)
 
     def reached(self, positions: Mapping[Key, Position]) -> bool:
         """Tell whether the tail stands at or behind every one of `positions`."""
@@ -169,10 +236,13 @@ class Broadcaster:
     async def _take(self, envelopes: list[Envelope]) -> None:
         # Redis answers stream by stream; clients are told in the order of time.
         envelopes.sort(key=lambda each: (each.position, each.stream, each.partition))
+        runs: dict[Channel, list[Envelope]] = {}
         for envelope in envelopes:
-            self._channel_of[envelope.stream].take(envelope)
             for hear in self._hear:
                 hear(envelope)
+            runs.setdefault(self._channel_of[envelope.stream], []).append(envelope)
+        for channel, run in runs.items():
+            await channel.take(run)
         async with self._moved:
             self._moved.notify_all()
 
@@ -231,9 +301,9 @@ class Broadcaster:
                 at[envelope.stream, envelope.partition] = envelope.position
                 cursor = encode_cursor(channel.name, channel.incarnation, at)
                 message = builder.build(envelope, cursor)
-                if message is not None and listener.wants(message.TOPIC):
+                if message is not None and listener.hears(message.TOPIC, envelope.event.camera_id):
                     channel.metrics.replayed += 1
-                    yield _encoder.encode(message)
+                    yield encoded(message)
             # The entry that an end names may be gone, so the ends themselves count as reached.
             at = until
         channel.listeners.add(listener)
@@ -256,7 +326,7 @@ class Broadcaster:
         ahead: dict[Key, list[Envelope]] = {key: [] for key in at if at[key] < until[key]}
         while ahead:
             for key in [key for key, waiting in ahead.items() if not waiting]:
-                run = await self._log.read(*key, at[key], READ_COUNT)
+                run = await self._log.read(*key, at[key], FEED_COUNT)
                 ahead[key] = [envelope for envelope in run if envelope.position <= until[key]]
                 if not ahead[key]:
                     del ahead[key]

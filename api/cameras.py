@@ -29,6 +29,7 @@ from projections.rows import CameraRow
 
 PROJECTION = "cameras"
 _NAME_BYTES = 255
+_CHANGES = "name, status, entry_point or when_unavailable"
 
 routes = Routes("cameras")
 
@@ -115,12 +116,13 @@ async def change_camera(request: web.Request, body: CameraChange) -> web.Respons
     """Change what is given; doing so also confirms a camera that was found as a folder."""
     row = await _camera(request)
     if body == CameraChange():
-        raise ProblemError("invalid_body", "nothing to change: give name, status or entry_point")
+        raise ProblemError("invalid_body", "nothing to change: give " + _CHANGES)
     event = CameraUpdated(
         camera_id=row.id,
         name=None if body.name is UNSET else _name(body.name),
         enabled=None if body.status is UNSET else body.status != "disabled",
         entry_point=None if body.entry_point is UNSET else body.entry_point,
+        when_unavailable=None if body.when_unavailable is UNSET else body.when_unavailable,
         confirmed=None if row.confirmed else True,
     )
     if not await record(request, event, PROJECTION):
@@ -164,6 +166,7 @@ async def _addition(
         source="api",
         enabled=enabled,
         entry_point=wanted.entry_point,
+        when_unavailable=wanted.when_unavailable,
     )
     row = await request.app[SERVICES].queries.camera(new_id)
     if row is None or row.removed_at is not None:
@@ -173,6 +176,7 @@ async def _addition(
         name=wanted.name,
         enabled=enabled,
         entry_point=wanted.entry_point,
+        when_unavailable=wanted.when_unavailable,
         confirmed=True,
     )
     if not row.confirmed and row.folder == folder:

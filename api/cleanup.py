@@ -8,7 +8,7 @@ from aiohttp import web
 from api.problems import ProblemError
 from api.routing import Routes
 from api.services import SERVICES, answer
-from projections.retention import Retention
+from projections.retention import Retention, figures_of
 from streams.holding import HeldElsewhereError
 
 routes = Routes("retention")
@@ -21,11 +21,15 @@ class CleanupQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CleanupAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What was deleted, or would be. No thumbnails are kept on disk: there are none to count."""
+    """What was deleted, or would be."""
 
     events_deleted: int
     detections_deleted: int
     gpu_stats_deleted: int
+    logs_deleted: int
+    """Records that were older than LOG_RETENTION_DAYS."""
+    thumbnails_deleted: int
+    """Always 0: thumbnails are made when they are asked for, none is kept on disk."""
     images_deleted: int
     space_reclaimed: int
     """Bytes of the pictures' files."""
@@ -44,6 +48,7 @@ class CleanupRun(msgspec.Struct, frozen=True, kw_only=True):
     events_deleted: int
     detections_deleted: int
     gpu_stats_deleted: int
+    logs_deleted: int
     images_deleted: int
     space_reclaimed: int
 
@@ -64,23 +69,21 @@ async def cleanup(request: web.Request, query: CleanupQuery) -> web.Response:
     retention = _retention(request)
     now = _now()
     if query.dry_run:
-        planned = await retention.plan(now)
-        numbers = (planned.events, planned.detections, planned.gpu_samples)
-        images, size = planned.images, planned.bytes
+        found = await retention.plan(now)
     else:
         try:
-            done = await retention.run(now)
+            found = figures_of(await retention.run(now))
         except HeldElsewhereError as error:
             raise ProblemError("cleanup_running", str(error)) from error
-        numbers = (done.events_deleted, done.detections_deleted, done.gpu_stats_deleted)
-        images, size = done.images_deleted, done.space_reclaimed
     return answer(
         CleanupAnswer(
-            events_deleted=numbers[0],
-            detections_deleted=numbers[1],
-            gpu_stats_deleted=numbers[2],
-            images_deleted=images,
-            space_reclaimed=size,
+            events_deleted=found.events,
+            detections_deleted=found.detections,
+            gpu_stats_deleted=found.gpu_samples,
+            logs_deleted=found.logs,
+            thumbnails_deleted=0,
+            images_deleted=found.images,
+            space_reclaimed=found.bytes,
             retention_days=retention.days,
             dry_run=query.dry_run,
             timestamp=now,
@@ -107,6 +110,7 @@ async def status(request: web.Request) -> web.Response:
                 events_deleted=last.events_deleted,
                 detections_deleted=last.detections_deleted,
                 gpu_stats_deleted=last.gpu_stats_deleted,
+                logs_deleted=last.logs_deleted,
                 images_deleted=last.images_deleted,
                 space_reclaimed=last.space_reclaimed,
             ),

@@ -20,8 +20,9 @@ def gzipped() -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        if isinstance(response, web.Response) and response.content_type in _TYPES:
-            response.headers.add(hdrs.VARY, hdrs.ACCEPT_ENCODING)
+        headers = response.headers
+        if isinstance(response, web.Response) and headers.get(hdrs.CONTENT_TYPE) in _TYPES:
+            headers.add(hdrs.VARY, hdrs.ACCEPT_ENCODING)
             body = response.body
             if isinstance(body, bytes) and len(body) >= FROM_BYTES and takes_gzip(request):
                 # aiohttp hands long bodies to a thread.

@@ -30,6 +30,7 @@ HotName = Literal[
     "gpu_poll_interval_seconds",
     "log_level",
     "candidate_percent",
+    "candidate_prompt_percent",
 ]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Days = Annotated[int, Meta(ge=1, le=365)]
@@ -57,6 +58,7 @@ class ConfigAnswer(msgspec.Struct, frozen=True, kw_only=True):
     gpu_poll_interval_seconds: float
     log_level: Level
     candidate_percent: int
+    candidate_prompt_percent: int
     changed: dict[str, str]
     """Setting that was changed here → who did; the others are as the server's files say."""
     restart_needed: tuple[str, ...]
@@ -76,6 +78,7 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gpu_poll_interval_seconds: _PollSeconds | UnsetType = UNSET
     log_level: Level | UnsetType = UNSET
     candidate_percent: _Percent | UnsetType = UNSET
+    candidate_prompt_percent: _Percent | UnsetType = UNSET
     reset: Annotated[tuple[HotName, ...], Meta(max_length=len(HOT))] | UnsetType = UNSET
     """Settings that go back to what the server's files say."""
 
@@ -133,10 +136,12 @@ def _changes(live: LiveSettings, body: ConfigChange) -> list[Change]:
         for name in given
         if (value := _value(new, name)) != (old := _value(live.current, name))
     ]
-    changes += [
-        Change(name, _value(live.current, name), _value(live.own, name), reset=True)
-        for name in sorted(resets & set(live.changed.values))
-    ]
+    if back := sorted(resets & set(live.changed.values)):
+        own = live.beneath()
+        changes += [
+            Change(name, _value(live.current, name), _value(own, name), reset=True)
+            for name in back
+        ]
     return changes
 
 
@@ -159,6 +164,7 @@ def _config(live: LiveSettings) -> ConfigAnswer:
         gpu_poll_interval_seconds=current.gpu_poll_interval_seconds,
         log_level=current.log_level,
         candidate_percent=current.candidate_percent,
+        candidate_prompt_percent=current.candidate_prompt_percent,
         changed=dict(live.changed.actors),
         restart_needed=_NEEDS_RESTART,
     )

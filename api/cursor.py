@@ -7,6 +7,7 @@ founded anew starts over with other positions) and one position for each stream 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -23,9 +24,9 @@ _VERSION = 1
 class CursorError(HsiError):
     """A cursor that cannot be resumed from; `code` is what the client is told."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: Literal["invalid_cursor", "cursor_too_old"], message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.code: Literal["invalid_cursor", "cursor_too_old"] = code
 
 
 class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

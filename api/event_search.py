@@ -30,6 +30,7 @@ EXPORT_RUN: Final = 500
 _COLUMNS: Final = (
     *("id", "camera_id", "started_at", "ended_at", "risk_score", "risk_level", "engine"),
     *("summary", "reasoning", "labels", "is_fast_path", "reviewed", "notes", "held", "late"),
+    *("alert", "alert_reason"),
 )
 
 routes = Routes("events")

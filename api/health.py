@@ -2,8 +2,9 @@
 
 - `unhealthy` (503): PostgreSQL or Redis does not answer, or Redis takes no writes (a full disk);
   nothing can be shown or taken in.
-- `degraded` (200): a model is away or unheard of, the live feed cannot read the log, or a read
-  model is more than LAG_LIMIT_SECONDS behind. Pictures are taken in and wait.
+- `degraded` (200): a model is away or unheard of, a role was stopped or has failed too often, the
+  live feed cannot read the log, or a read model is more than LAG_LIMIT_SECONDS behind. Pictures
+  are taken in and wait.
 - `healthy` (200): none of these.
 """
 
@@ -19,6 +20,7 @@ from api.schemas import HealthAnswer, ProjectionLag, ServiceHealth, StageBacklog
 from api.services import ApiConfig, ApiServices
 from domain.enrichment import GROUP_OF
 from domain.errors import TransientError
+from domain.events import ServiceStatus
 from projections.rows import ServiceStateRow
 from streams.envelope import START, Position
 from streams.log import GroupBacklog
@@ -38,6 +40,12 @@ STAGE_NEEDS: dict[str, str] = {
 """Stage → the service without which its gate closes."""
 
 Status = Literal["healthy", "degraded", "unhealthy"]
+_OF_MODELS: dict[ServiceStatus, Literal["healthy", "unhealthy", "waiting"]] = {
+    "healthy": "healthy",
+    "unhealthy": "unhealthy",
+    "waiting": "waiting",
+}
+"""Words about a service that a stage depends on; the other ones are of what `hsi up` runs."""
 Ends = dict[tuple[str, int], Position]
 T = TypeVar("T")
 
@@ -54,21 +62,29 @@ async def check_health(services: ApiServices) -> HealthAnswer:
     checks = {
         "database": database,
         "redis": redis,
-        "ai": _ai(services.states.rows(), services.config),
-        "live_feed": _live_feed(services),
+        **known_checks(services),
     }
     now = datetime.now(UTC)
     lags = await _lags(services, ends) if database.status == "healthy" else []
     return HealthAnswer(
         status=_overall(checks, lags),
         services=checks,
-        stages=[_stage(services, group, now) for group in backlog],
+        stages=[stage_backlog(services, group, now) for group in backlog],
         projections=lags,
         app_name=services.config.app_name,
         version=services.config.app_version,
         uptime_seconds=services.uptime_seconds,
         timestamp=now,
     )
+
+
+def known_checks(services: ApiServices) -> dict[str, ServiceHealth]:
+    """Return what is known without asking anybody: the log's tail told it."""
+    return {
+        "ai": _ai(services.states.rows(), services.config),
+        "live_feed": _live_feed(services),
+        **_processes(services),
+    }
 
 
 async def check_stores(services: ApiServices) -> dict[str, ServiceHealth]:
@@ -127,8 +143,9 @@ async def _ask_log(services: ApiServices) -> tuple[list[GroupBacklog], Ends]:
 
 def _ai(states: list[ServiceStateRow], config: ApiConfig) -> ServiceHealth:
     known = {
-        row.service: ServiceHealth(status=row.status, message=row.message, since=row.changed_at)
+        row.service: ServiceHealth(status=status, message=row.message, since=row.changed_at)
         for row in states
+        if (status := _OF_MODELS.get(row.status)) is not None
     }
     details = {
         "detector": known.get("detector", _UNHEARD),
@@ -154,7 +171,16 @@ def _live_feed(services: ApiServices) -> ServiceHealth:
     return ServiceHealth(status="healthy", message="follows the log")
 
 
-def _stage(services: ApiServices, group: GroupBacklog, now: datetime) -> StageBacklog:
+def _processes(services: ApiServices) -> dict[str, ServiceHealth]:
+    """Return whether everything runs that `hsi up` should run; nothing where none has told."""
+    if not services.supervision.known.services:
+        return {}
+    if troubles := services.supervision.troubles():
+        return {"processes": ServiceHealth(status="degraded", message="; ".join(troubles))}
+    return {"processes": ServiceHealth(status="healthy", message="every role runs")}
+
+
+def stage_backlog(services: ApiServices, group: GroupBacklog, now: datetime) -> StageBacklog:
     """Return what a stage still has to do, whether it pauses, and when it will be done."""
     needs = STAGE_NEEDS.get(group.group)
     closed = services.states.gate(needs, group.group) if needs else None

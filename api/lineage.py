@@ -16,6 +16,7 @@ from api.lineage_facts import (
     file_fact,
     parked_facts,
     review_facts,
+    telling,
 )
 from api.lineage_schemas import EventLineage, FileLineage, PictureFact, PicturePath
 from api.lineage_steps import steps_of
@@ -211,12 +212,13 @@ def _file_lineage(
     taken_in = _taken_in(detail.file, detail.pictures, known)
     fact = file_fact(detail.file, taken_in)
     ending = file_ending(detail.file, [path.ending for path in paths], original, waiting)
+    told = next((path.unverified for path in paths if path.unverified), None)
     missing = list(known.missing)
     if taken_in is None and not missing:
         missing.append("the file: the read model `positions` has not reached it yet; ask again")
     return FileLineage(
         file=fact,
-        conclusion=conclusion_of(fact, ending),
+        conclusion=conclusion_of(fact, ending, told),
         ending=ending,
         pictures=paths,
         duplicates=[row.file_id for row in detail.duplicates],
@@ -239,6 +241,7 @@ def _path(row: PictureRow, known: Known, waiting: Waiting) -> PicturePath:
         uri=row.uri,
         steps=steps_of(row.picture_id, [*own, *of_event]),
         detection=detection,
+        unverified=telling(own),
         ending=ending,
         links={
             "image": f"/api/pictures/{row.picture_id}/image",

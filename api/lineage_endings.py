@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from api.lineage_facts import assessment_facts
-from api.lineage_schemas import Ending, FileFact
+from api.lineage_schemas import Ending, FileFact, Telling
 from domain.events import (
     BatchClosed,
     EntryDiscarded,
@@ -187,13 +187,21 @@ def _duplicate(file: FileRow, original: FileRow | None) -> Ending:
     return Ending(state="duplicate", because=because, duplicate_of=file.duplicate_of)
 
 
-def conclusion_of(file: FileFact, ending: Ending) -> str:
-    """Return the one sentence that a person wants first."""
+def conclusion_of(file: FileFact, ending: Ending, told: Telling | None = None) -> str:
+    """Return the one sentence that a person wants first; two when it was told unverified."""
+    if told is None:
+        return _conclusion(file, ending, "Nothing")
+    at = f"{told.told_at:%Y-%m-%d %H:%M:%S} UTC"
+    first = f"Told as unverified at {at} because the {told.service} was away."
+    return f"{first} {_conclusion(file, ending, 'Nothing more')}"
+
+
+def _conclusion(file: FileFact, ending: Ending, nothing: str) -> str:
     thing = {"image": "picture", "video": "video"}.get(file.media or "", "file")
     because = ending.because.rstrip(".")
     if ending.state == "assessed":
         became = because.removeprefix("it ")
         return f"This {thing} {became}."
     if ending.state == "pending":
-        return f"Nothing has been sent about this {thing} yet because {because}."
-    return f"Nothing was sent about this {thing} because {because}."
+        return f"{nothing} has been sent about this {thing} yet because {because}."
+    return f"{nothing} was sent about this {thing} because {because}."

@@ -14,8 +14,10 @@ from api.lineage_schemas import (
     RefinementFact,
     ReviewFact,
     SeenBox,
+    Telling,
 )
 from domain.events import (
+    ActivityUnverified,
     AssessmentRefined,
     BatchClosed,
     BatchEscalated,
@@ -24,6 +26,7 @@ from domain.events import (
     ObjectsDetected,
     RiskAssessed,
 )
+from domain.lateness import NoAlert, why_no_alert
 from projections.rows import FileRow
 from streams.envelope import Envelope
 
@@ -155,12 +158,21 @@ def assessment_facts(envelopes: Sequence[Envelope]) -> list[AssessmentFact]:
             summary=assessed.summary,
             reasoning=assessed.reasoning,
             rules_version=assessed.rules_version,
+            age_seconds=(envelope.recorded_at - assessed.ended_at).total_seconds(),
+            alert_within_seconds=assessed.alert_within_seconds,
+            alert=_no_alert(assessed, envelope) is None,
+            alert_reason=_no_alert(assessed, envelope),
             facts=assessed.facts,
             refinement=_refinement(assessed, envelope, envelopes),
             entry=entry_of(envelope),
         )
         for number, (assessed, envelope) in enumerate(told)
     ]
+
+
+def _no_alert(assessed: RiskAssessed, envelope: Envelope) -> NoAlert | None:
+    within = assessed.alert_within_seconds
+    return why_no_alert(assessed.ended_at, envelope.recorded_at, within)
 
 
 def _refinement(
@@ -189,6 +201,8 @@ def _refinement(
         tokens_in=refined.tokens_in,
         tokens_out=refined.tokens_out,
         seconds=refined.seconds,
+        canary=refined.canary,
+        candidate_failure=refined.candidate_failure,
         entry=entry_of(envelope),
     )
 
@@ -221,3 +235,17 @@ def parked_facts(envelopes: Iterable[Envelope]) -> list[ParkedFact]:
         for envelope in envelopes
         if isinstance(event := envelope.event, EntryParked)
     ]
+
+
+def telling(envelopes: Iterable[Envelope]) -> Telling | None:
+    """Return how a picture was told as unverified; None when it was not."""
+    for envelope in envelopes:
+        event = envelope.event
+        if isinstance(event, ActivityUnverified):
+            return Telling(
+                told_at=envelope.recorded_at,
+                service=event.service,
+                reason=event.reason,
+                entry=entry_of(envelope),
+            )
+    return None

@@ -15,6 +15,7 @@ from domain.events import (
     Signal,
     Stage,
 )
+from domain.lateness import NoAlert
 from projections.rows import State
 
 
@@ -150,6 +151,10 @@ class RefinementFact(Fact, frozen=True, kw_only=True):
     tokens_in: int
     tokens_out: int
     seconds: float
+    canary: bool
+    """True when a candidate on trial answered instead of the prompt in service."""
+    candidate_failure: str | None
+    """Why the candidate did not answer about an event that was to be a canary."""
     entry: Entry
 
 
@@ -165,6 +170,12 @@ class AssessmentFact(Fact, frozen=True, kw_only=True):
     summary: str
     reasoning: str
     rules_version: str
+    age_seconds: float
+    """From the last picture to when the log took this in."""
+    alert_within_seconds: int | None
+    """The limit that was set then; null: it was made before there was one."""
+    alert: bool
+    alert_reason: NoAlert | None
     facts: BatchFacts
     refinement: RefinementFact | None
     entry: Entry
@@ -235,6 +246,16 @@ class Ending(Fact, frozen=True, kw_only=True, omit_defaults=True):
     to_do: str | None = None
 
 
+class Telling(Fact, frozen=True, kw_only=True):
+    """A picture was told as unverified: nothing could look at it then."""
+
+    told_at: datetime
+    service: str
+    """What was away."""
+    reason: str
+    entry: Entry
+
+
 class PicturePath(Fact, frozen=True, kw_only=True):
     """The way of one picture: every step, what was seen in it, and where it stopped."""
 
@@ -244,6 +265,8 @@ class PicturePath(Fact, frozen=True, kw_only=True):
     uri: str
     steps: list[Step]
     detection: DetectionFact | None
+    unverified: Telling | None
+    """How it was told of before anybody had looked at it, if it was."""
     ending: Ending
     links: dict[str, str]
 

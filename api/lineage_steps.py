@@ -7,6 +7,7 @@ from api.lineage_facts import entry_of
 from api.lineage_schemas import Step
 from domain.detection import counted
 from domain.events import (
+    ActivityUnverified,
     AssessmentRefined,
     BatchClosed,
     BatchEscalated,
@@ -32,6 +33,7 @@ from domain.events import (
     VideoReceived,
 )
 from streams.envelope import Envelope
+from streams.names import STREAMS
 
 _TIME_FROM: Final[dict[CapturedFrom, str]] = {
     "exif": "that of its EXIF block",
@@ -53,7 +55,7 @@ def steps_of(picture_id: str, envelopes: Iterable[Envelope]) -> list[Step]:
     kept = [each for each in envelopes if _concerns(picture_id, each.event)]
     stages = {each.event.stage for each in kept if isinstance(each.event, RiskAssessed)}
     found = []
-    for envelope in sorted(kept, key=lambda each: each.position):
+    for envelope in sorted(kept, key=_order):
         event = envelope.event
         if isinstance(event, AssessmentRefined) and event.stage not in stages:
             continue
@@ -68,6 +70,11 @@ def steps_of(picture_id: str, envelopes: Iterable[Envelope]) -> list[Step]:
                 )
             )
     return found
+
+
+def _order(envelope: Envelope) -> tuple[int, int, int]:
+    """Return the order of entries of several streams; within a millisecond, that of the stages."""
+    return envelope.position.ms, STREAMS.index(envelope.stream), envelope.position.seq
 
 
 def _concerns(picture_id: str, event: Event) -> bool:
@@ -104,6 +111,8 @@ def _decided(event: Event) -> _Told:
         case ObjectsDetected():
             model = f"{event.model} {event.model_version} ({event.engine})"
             return "detected", f"{model} in {event.inference_ms:.0f} ms: {seen(event)}"
+        case ActivityUnverified():
+            return "told", f"as unverified because the {event.service} was away"
         case PictureFiltered():
             return "filtered", event.reason.replace("_", " ")
         case PictureBatched():

@@ -118,7 +118,7 @@ async def list_logs(request: web.Request, query: LogsQuery) -> web.Response:
         )
     except BadCursorError as error:
         raise ProblemError("invalid_cursor", str(error)) from error
-    found = [_answer(row) for row in page.items]
+    found = [log_answer(row) for row in page.items]
     return answer(
         LogsAnswer(logs=found, count=len(found), limit=query.limit, next_cursor=page.next_cursor)
     )
@@ -151,7 +151,7 @@ async def get_log(request: web.Request) -> web.Response:
     row = await request.app[SERVICES].queries.log(int(wanted)) if known else None
     if row is None:
         raise ProblemError("log_not_found", f"there is no log record {wanted[:80]!r}")
-    return answer(_answer(row))
+    return answer(log_answer(row))
 
 
 @routes.post("/api/logs/frontend", Noted, role="viewer")
@@ -166,7 +166,8 @@ async def log_of_browser(request: web.Request, body: BrowserLog) -> web.Response
     return answer(Noted())
 
 
-def _answer(row: LogRow) -> LogAnswer:
+def log_answer(row: LogRow) -> LogAnswer:
+    """Return a record as clients see it."""
     return LogAnswer(
         id=str(row.id),
         timestamp=row.at,

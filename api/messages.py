@@ -7,19 +7,24 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from api.detection_messages import DetectionData, detection_data
+from api.unverified_messages import UnverifiedData, unverified_data
 from domain.events import (
+    ActivityUnverified,
     AssessmentRefined,
     CameraRegistered,
     CameraRemoved,
     CameraUpdated,
     EventReviewed,
     Level,
+    ObjectsDetected,
     RiskAssessed,
     ServiceStateChanged,
     ServiceStatus,
     Stage,
+    WhenUnavailable,
 )
-from domain.lateness import LATE_AFTER_SECONDS, is_late
+from domain.lateness import LATE_AFTER_SECONDS, NoAlert, is_late, why_no_alert
 from streams.envelope import Envelope
 
 REMEMBERED_EVENTS = 10_000
@@ -48,6 +53,10 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     late: bool | None
     """Assessed more than LATE_AFTER_SECONDS after its last picture; None for a refinement whose
     assessment this process has not seen."""
+    alert: bool
+    """False: it came too long after its pictures to wake anybody with it."""
+    alert_reason: NoAlert | None
+    """Why it alerts nobody; null when it does."""
 
 
 class CameraData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +69,7 @@ class CameraData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str | None = None
     enabled: bool | None = None
     entry_point: bool | None = None
+    when_unavailable: WhenUnavailable | None = None
     confirmed: bool | None = None
 
 
@@ -115,6 +125,20 @@ class ServiceMessage(_Logged, frozen=True, kw_only=True, tag="service_status"):
     data: ServiceData
 
 
+class UnverifiedMessage(_Logged, frozen=True, kw_only=True, tag="unverified_activity"):
+    """A picture arrived while nothing can look at it."""
+
+    TOPIC: ClassVar[str] = "event.unverified"
+    data: UnverifiedData
+
+
+class DetectionMessage(_Logged, frozen=True, kw_only=True, tag="detection"):
+    """A model saw something in a picture."""
+
+    TOPIC: ClassVar[str] = "detection.new"
+    data: DetectionData
+
+
 class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     """First message of a connection: from here on nothing is missed."""
 
@@ -130,10 +154,20 @@ class Resumed(_Logged, frozen=True, kw_only=True, tag="resumed"):
     count: int
 
 
+ErrorCode = Literal[
+    "invalid_json",
+    "invalid_message_format",
+    "unknown_message_type",
+    "validation_error",
+    "invalid_cursor",
+    "cursor_too_old",
+]
+
+
 class ErrorMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
     """What the client sent cannot be used, and why."""
 
-    code: str
+    code: ErrorCode
     message: str
 
 
@@ -147,7 +181,18 @@ class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
     """Answer to a client's ping."""
 
 
-Message = EventMessage | CameraMessage | ReviewMessage | ServiceMessage
+Message = (
+    EventMessage
+    | UnverifiedMessage
+    | CameraMessage
+    | ReviewMessage
+    | ServiceMessage
+    | DetectionMessage
+)
+"""What is told of entries of the log."""
+
+Answer = Hello | Resumed | Subscribed | ErrorMessage | Pong
+"""What one client is told about its own connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,26 +225,12 @@ class MessageBuilder:
             case RiskAssessed() as event:
                 late = is_late(event.ended_at, envelope.recorded_at, self._late_after_seconds)
                 self._remember(Assessment(event, late))
-                return EventMessage(data=_assessed(event, late=late), cursor=cursor)
+                return EventMessage(data=_assessed(event, envelope, late=late), cursor=cursor)
             case AssessmentRefined() as event:
-                data = _refined(event, self.assessment(event.event_id))
+                data = _refined(event, envelope, self.assessment(event.event_id))
                 return EventMessage(data=data, cursor=cursor)
-            case EventReviewed() as event:
-                return ReviewMessage(
-                    data=ReviewData(
-                        event_id=event.event_id,
-                        camera_id=event.camera_id,
-                        reviewed=event.reviewed,
-                        notes=event.notes,
-                    ),
-                    cursor=cursor,
-                )
-            case ServiceStateChanged() as event:
-                return ServiceMessage(data=service_data(event), cursor=cursor)
-            case CameraRegistered() | CameraUpdated() | CameraRemoved() as event:
-                return CameraMessage(data=_camera(event), cursor=cursor)
             case _:
-                return None
+                return _told_by_itself(envelope, cursor)
 
     def assessment(self, event_id: str) -> Assessment | None:
         """Return the newest rule assessment seen of an event."""
@@ -216,7 +247,38 @@ class MessageBuilder:
             self._assessed.popitem(last=False)
 
 
-def _assessed(event: RiskAssessed, *, late: bool) -> EventData:
+def _told_by_itself(envelope: Envelope, cursor: str) -> Message | None:
+    """Return the message of an event that needs nothing which came before it."""
+    match event := envelope.event:
+        case ActivityUnverified():
+            return UnverifiedMessage(data=unverified_data(event, envelope), cursor=cursor)
+        case EventReviewed():
+            return ReviewMessage(
+                data=ReviewData(
+                    event_id=event.event_id,
+                    camera_id=event.camera_id,
+                    reviewed=event.reviewed,
+                    notes=event.notes,
+                ),
+                cursor=cursor,
+            )
+        case ServiceStateChanged():
+            return ServiceMessage(data=service_data(event), cursor=cursor)
+        case CameraRegistered() | CameraUpdated() | CameraRemoved():
+            return CameraMessage(data=_camera(event), cursor=cursor)
+        case ObjectsDetected():
+            data = detection_data(event)
+            return None if data is None else DetectionMessage(data=data, cursor=cursor)
+        case _:
+            return None
+
+
+def _no_alert(event: RiskAssessed | AssessmentRefined, envelope: Envelope) -> NoAlert | None:
+    return why_no_alert(event.ended_at, envelope.recorded_at, event.alert_within_seconds)
+
+
+def _assessed(event: RiskAssessed, envelope: Envelope, *, late: bool) -> EventData:
+    no_alert = _no_alert(event, envelope)
     return EventData(
         id=event.event_id,
         event_id=event.event_id,
@@ -233,10 +295,13 @@ def _assessed(event: RiskAssessed, *, late: bool) -> EventData:
         model=event.rules_version,
         picture_id=event.picture_ids[0] if event.picture_ids else None,
         late=late,
+        alert=no_alert is None,
+        alert_reason=no_alert,
     )
 
 
-def _refined(event: AssessmentRefined, found: Assessment | None) -> EventData:
+def _refined(event: AssessmentRefined, envelope: Envelope, found: Assessment | None) -> EventData:
+    no_alert = _no_alert(event, envelope)
     # After a restart the assessment may not have been seen; the event repeats what is needed.
     assessed = found.event if found else event
     return EventData(
@@ -255,6 +320,8 @@ def _refined(event: AssessmentRefined, found: Assessment | None) -> EventData:
         model=event.model,
         picture_id=assessed.picture_ids[0] if assessed.picture_ids else None,
         late=found.late if found else None,
+        alert=no_alert is None,
+        alert_reason=no_alert,
     )
 
 
@@ -269,6 +336,7 @@ def _camera(event: CameraRegistered | CameraUpdated | CameraRemoved) -> CameraDa
                 source=event.source,
                 enabled=event.enabled,
                 entry_point=event.entry_point,
+                when_unavailable=event.when_unavailable,
             )
         case CameraUpdated():
             return CameraData(
@@ -277,6 +345,7 @@ def _camera(event: CameraRegistered | CameraUpdated | CameraRemoved) -> CameraDa
                 name=event.name,
                 enabled=event.enabled,
                 entry_point=event.entry_point,
+                when_unavailable=event.when_unavailable,
                 confirmed=event.confirmed,
             )
         case CameraRemoved():

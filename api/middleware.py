@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from multidict import CIMultiDict
 
 from api.problems import ProblemError, problem_response
 from domain.errors import ServiceUnavailableError, TransientError
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 access = logging.getLogger("api.access")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+Observe = Callable[[web.Request, int, float], None]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 
@@ -31,29 +34,39 @@ SLOW_SECONDS = 1.0
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-site",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-}
+_SAFE_HEADERS = CIMultiDict(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-site",
+        "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    }
+)
+STRICT = "max-age=15552000"
+"""Half a year; it counts for all ports of this host, so only where the certificate is given."""
+
 _HTTP_CODES = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_large"}
 
 
-def request_id_and_log() -> Middleware:
-    """Give every request an id (its own, if sane) and a line in the access log."""
+def request_id_and_log(observe: Observe | None = None) -> Middleware:
+    """Give every request an id (its own, if sane) and a line in the access log.
+
+    `observe` is told every answer with the seconds it took.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("X-Request-Id", "")
-        request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else token_hex(8)
+        given = request.headers.get("X-Request-Id")
+        request[REQUEST_ID] = given if given and _SANE_ID.fullmatch(given) else token_hex(8)
         began = time.perf_counter()
         response = await handler(request)
         seconds = time.perf_counter() - began
+        if observe is not None:
+            observe(request, response.status, seconds)
         level = _access_level(request, response, seconds)
         if access.isEnabledFor(level):
             access.log(
@@ -185,14 +198,18 @@ def _preflight(origin: str, *, allowed: bool) -> web.Response:
 
 
 def common_headers(
-    origins: tuple[str, ...],
+    origins: tuple[str, ...], *, strict: bool = False
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return the signal that adds headers to every answer, WebSocket upgrades included."""
+    """Return the signal that adds headers to every answer, WebSocket upgrades included.
+
+    `strict` tells browsers that came by TLS to come by TLS only from now on.
+    """
 
     async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, ""))
-        for name, value in _SAFE_HEADERS.items():
-            response.headers.setdefault(name, value)
+        response.headers.merge(_SAFE_HEADERS)  # Adds those that the answer does not have.
+        if strict and request.secure:
+            response.headers.setdefault("Strict-Transport-Security", STRICT)
         origin = request.headers.get("Origin")
         if origins:
             response.headers.add("Vary", "Origin")

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from api.access import COOKIE, CSRF_HEADER, KEY_HEADER, credentials_in_query
+from api.access_scope import SCOPED
 from api.idempotency import KEY_PATTERN
 from api.parse import moments_of
 from api.problems import CODES, Problem
@@ -36,6 +38,35 @@ _ANY_KEY: Final = (
 _ANY_BODY: Final = ("invalid_json", "body_too_large", "not_json_content", "invalid_body")
 _ANY_WRITE: Final = ("request_in_progress", "idempotency_key_reused")
 _AWAY: Final = ("database_unavailable", "redis_unavailable", "service_unavailable")
+
+_SCHEMES: Final[dict[str, Json]] = {
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": KEY_HEADER,
+        "description": "A named key. Roles: viewer reads, operator changes, admin administers; "
+        "each may do what those before it may (`x-role`). A key for some cameras only may call "
+        "where `x-camera-keys` is true. Keys are asked for while API_KEY_ENABLED=true.",
+    },
+    "keyInQuery": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "api_key",
+        "description": "The same, where a browser loads by itself and can send no header.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "A session of a key, begun by POST /api/session.",
+    },
+    "sessionToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": "With every change by a session; GET /api/session tells it.",
+    },
+}
 
 SCHEMA_ALSO: Final = "SCHEMA_ALSO"
 """Class attribute of a body: what JSON Schema can say of it beyond the types of its fields."""
@@ -74,7 +105,11 @@ def document(operations: Iterable[Operation], *, title: str, version: str) -> by
         "servers": [{"url": "/"}],
         "tags": [{"name": topic} for topic in dict.fromkeys(op.topic for op in documented)],
         "paths": paths,
-        "components": {"schemas": schemas, "responses": dict(sorted(shared.items()))},
+        "components": {
+            "schemas": schemas,
+            "responses": dict(sorted(shared.items())),
+            "securitySchemes": _SCHEMES,
+        },
     }
     return msgspec.json.format(msgspec.json.encode(whole), indent=1)
 
@@ -109,6 +144,8 @@ def _described(operation: Operation) -> Json:
         "tags": [operation.topic],
         "summary": told[0].replace("\n", " "),
         "x-role": operation.role,
+        "x-camera-keys": operation.role == "public" or operation.name in SCOPED,
+        "security": _security(operation),
     }
     if len(told) > 1:
         described["description"] = told[1]
@@ -120,6 +157,17 @@ def _described(operation: Operation) -> Json:
             "content": {"application/json": {"schema": _reference(operation.body)}},
         }
     return described
+
+
+def _security(operation: Operation) -> list[Json]:
+    """Return the ways to say who calls, any one of which is enough; none for what is public."""
+    if operation.role == "public":
+        return []
+    by_session = ("session", "sessionToken") if operation.writes else ("session",)
+    ways: list[tuple[str, ...]] = [("key",), by_session]
+    if "api_key" in credentials_in_query(operation):
+        ways.append(("keyInQuery",))
+    return [{scheme: [] for scheme in way} for way in ways]
 
 
 def _reference(kind: type[msgspec.Struct]) -> Json:
@@ -194,7 +242,10 @@ def _responses(operation: Operation, shared: dict[str, Json]) -> Iterator[tuple[
 def _answered(status: int, answer: Answer) -> Json:
     said: Json = {"description": HTTPStatus(status).phrase}
     if isinstance(answer, str):
-        said["content"] = {kind: {"schema": {"type": "string"}} for kind in answer.split(", ")}
+        said["content"] = {
+            kind: {"schema": {"type": "object" if kind == "application/json" else "string"}}
+            for kind in answer.split(", ")
+        }
     elif structs := _structs(answer):
         kinds = [_reference(kind) for kind in structs]
         schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}

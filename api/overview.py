@@ -1,6 +1,5 @@
-"""Routes about the installation as a whole: levels of risk, services, gates, live connections."""
+"""Routes about the installation as a whole: levels of risk and gates."""
 
-from collections import defaultdict
 from datetime import datetime
 from typing import Final, Literal
 
@@ -9,9 +8,7 @@ from aiohttp import web
 
 from api.health import STAGE_NEEDS, check_health
 from api.routing import Routes
-from api.schemas import HealthAnswer, ServiceHealth
-from api.services import SERVICES, ApiServices, answer
-from api.system import WebSocketStats, websocket_stats
+from api.services import SERVICES, answer
 from domain.events import Level
 
 routes = Routes("system")
@@ -83,91 +80,7 @@ async def severity(request: web.Request) -> web.Response:
     )
 
 
-# --- services and gates ---------------------------------------------------------------------
-
-Category = Literal["infrastructure", "ai", "monitoring"]
-
-_NAMES: Final = {
-    "database": "PostgreSQL",
-    "redis": "Redis",
-    "detector": "Object detector",
-    "risk_model": "Language model",
-    "florence": "Florence-2",
-    "clip": "CLIP",
-    "enrichment": "Enrichment",
-    "live_feed": "Live feed",
-}
-
-
-class ServicesQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/system/services."""
-
-    category: Category | None = None
-
-
-class ServiceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A service that the installation uses, as it was last heard of."""
-
-    name: str
-    display_name: str
-    category: Category
-    status: Literal["healthy", "degraded", "unhealthy", "waiting", "unknown", "off"]
-    enabled: bool
-    message: str
-    since: datetime | None
-    paused_stages: list[str]
-    """Stages that wait because of it."""
-
-
-class ServicesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/system/services."""
-
-    services: list[ServiceAnswer]
-    by_category: dict[Category, int]
-    count: int
-
-
-@routes.get("/api/system/services", ServicesAnswer)
-async def services_list(request: web.Request, query: ServicesQuery) -> web.Response:
-    """Answer every service that this installation uses, and how it is.
-
-    Services are started and stopped where they run (`hsi up`, a container, systemd), not here.
-    """
-    services = request.app[SERVICES]
-    health = await check_health(services)
-    found = [
-        each for each in _services(services, health) if query.category in (None, each.category)
-    ]
-    counts: dict[Category, int] = defaultdict(int)
-    for each in found:
-        counts[each.category] += 1
-    return answer(ServicesAnswer(services=found, by_category=dict(counts), count=len(found)))
-
-
-def _services(services: ApiServices, health: HealthAnswer) -> list[ServiceAnswer]:
-    kinds: list[tuple[str, Category, ServiceHealth]] = [
-        ("database", "infrastructure", health.services["database"]),
-        ("redis", "infrastructure", health.services["redis"]),
-        *((name, "ai", check) for name, check in (health.services["ai"].details or {}).items()),
-        ("live_feed", "monitoring", health.services["live_feed"]),
-    ]
-    return [_service(services, *kind) for kind in kinds]
-
-
-def _service(
-    services: ApiServices, name: str, category: Category, check: ServiceHealth
-) -> ServiceAnswer:
-    row = services.states.row(name)
-    return ServiceAnswer(
-        name=name,
-        display_name=_NAMES.get(name, name),
-        category=category,
-        status=check.status,
-        enabled=check.status != "off",
-        message=check.message,
-        since=check.since,
-        paused_stages=[] if row is None else list(row.paused_stages or []),
-    )
+# --- gates -----------------------------------------------------------------------------------
 
 
 class CircuitBreaker(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,29 +134,4 @@ async def circuit_breakers(request: web.Request) -> web.Response:
     opened = sum(each.state == "open" for each in found)
     return answer(
         CircuitBreakersAnswer(circuit_breakers=found, total_count=len(found), open_count=opened)
-    )
-
-
-# --- live connections -----------------------------------------------------------------------
-
-
-class WebSocketHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/system/health/websocket."""
-
-    status: Literal["healthy", "degraded"]
-    message: str
-    channels: dict[str, WebSocketStats]
-
-
-@routes.get("/api/system/health/websocket", WebSocketHealth)
-async def websocket_health(request: web.Request) -> web.Response:
-    """Answer how the live feed is, and its connections since this process started."""
-    services = request.app[SERVICES]
-    error = services.broadcaster.error
-    return answer(
-        WebSocketHealth(
-            status="healthy" if error is None else "degraded",
-            message="follows the log" if error is None else f"waits for the log: {error}",
-            channels=websocket_stats(services),
-        )
     )

@@ -31,6 +31,7 @@ CODES: Final = {
     "file_not_found": (404, "No such file"),
     "log_not_found": (404, "No such log record"),
     "entity_not_found": (404, "No such entity"),
+    "service_not_found": (404, "No such service"),
     "queue_not_found": (404, "No such queue of dead letters"),
     "dead_letter_not_found": (404, "No such parked entry"),
     "no_picture_yet": (404, "This camera has not sent a picture yet"),
@@ -43,6 +44,9 @@ CODES: Final = {
     "too_many_keys": (409, "There are too many keys"),
     "key_is_a_setting": (409, "The key stands in API_KEYS"),
     "camera_exists": (409, "The folder belongs to a camera already"),
+    "service_not_supervised": (409, "The service cannot be controlled here"),
+    "service_disabled": (409, "The service is disabled"),
+    "service_failed": (409, "The service has failed too often"),
     "restart_needed": (409, "This setting counts after a restart only"),
     "picture_gone": (410, "The picture's file is no longer there"),
     "picture_changed": (410, "The picture's file holds other bytes than those recorded"),
@@ -63,6 +67,8 @@ CODES: Final = {
     "redis_unavailable": (503, "Redis does not answer"),
     "service_unavailable": (503, "A service does not answer"),
     "history_missing": (503, "The archive does not have what the log no longer has"),
+    "service_action_failed": (502, "The service is not as it was asked for"),
+    "supervisor_silent": (504, "The supervisor did not answer in time"),
     "starting": (503, "The server is starting"),
 }
 """Code → HTTP status and title. Codes are part of the API: they may be added, never changed."""

@@ -1,7 +1,7 @@
 """How fast each stage works its backlog off, measured over the last minute."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.log import GroupBacklog
@@ -32,9 +32,15 @@ class Rates:
 
     def __init__(self) -> None:
         self._looks: dict[str, deque[_Look]] = {}
+        self._newest: tuple[float, Sequence[GroupBacklog]] | None = None
 
-    def see(self, at: float, backlog: Iterable[GroupBacklog]) -> None:
+    def newest(self, since: float) -> Sequence[GroupBacklog] | None:
+        """Return the newest look, None when it was taken before `since` (monotonic clock)."""
+        return self._newest[1] if self._newest and self._newest[0] >= since else None
+
+    def see(self, at: float, backlog: Sequence[GroupBacklog]) -> None:
         """Keep a look taken at `at` on the monotonic clock; forget what is too old."""
+        self._newest = (at, backlog)
         for group in backlog:
             looks = self._looks.setdefault(group.group, deque())
             looks.append(_Look(at, group.left, group.handled))

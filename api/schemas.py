@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.events import Level
+from domain.events import Level, WhenUnavailable
+from domain.lateness import NoAlert
 from projections.cursor import PATTERN
 from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow
 
@@ -91,6 +92,7 @@ class CameraCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     folder_path: FolderPath
     status: Literal["active", "online", "disabled"] = "active"
     entry_point: bool = False
+    when_unavailable: WhenUnavailable = "hold"
 
 
 class CameraChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +102,7 @@ class CameraChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: GivenName | UnsetType = UNSET
     status: Literal["active", "online", "disabled"] | UnsetType = UNSET
     entry_point: bool | UnsetType = UNSET
+    when_unavailable: WhenUnavailable | UnsetType = UNSET
 
 
 class EventChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +133,7 @@ class CameraAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: CameraStatus
     enabled: bool
     entry_point: bool
+    when_unavailable: WhenUnavailable
     confirmed: bool
     source: Literal["api", "folder"]
     created_at: datetime
@@ -156,6 +160,9 @@ class EventAnswer(EventRow, frozen=True, kw_only=True):
 
     late: bool
     """Assessed more than LATE_AFTER_SECONDS after its last picture was taken."""
+    alert: bool
+    """False: it came too long after its pictures to wake anybody with it."""
+    alert_reason: NoAlert | None
     engine: Literal["rules", "rules+model"]
     links: dict[str, str]
 
@@ -387,5 +394,6 @@ class SystemMessage(
 ):
     """The system's state now; it has no cursor since it is no event."""
 
+    TOPIC: ClassVar[str] = "system.status"
     data: SystemStatus
     timestamp: datetime

@@ -5,6 +5,7 @@ alive, everything else says what is missing, and the start is tried again every 
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -24,13 +25,15 @@ from api.app import FAILED, create_app
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
 from api.limits_config import RateLimitConfig
-from api.model_usage import ModelUsage
+from api.pushes import follow_pushes
 from api.services import ApiConfig, ApiServices
 from api.starting import create_starting_app
 from api.states import ServiceStates
+from api.supervision import Supervision
 from api.thumbnails import PictureRenderer
+from api.websocket import Limits
 from domain.enrichment import GROUP_OF
-from domain.errors import HsiError, TransientError
+from domain.errors import HsiError, ServiceUnavailableError, TransientError
 from domain.risk import Bands
 from inference.pictures import PictureStore
 from projections.database import Pool, open_pool
@@ -44,6 +47,7 @@ from runtime.tls import keep_renewed, server_context, tls_plan
 from streams.configuration import load_changed
 from streams.live_settings import LiveSettings
 from streams.log import EventLog
+from streams.supervised import load_supervised
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ async def run_api(settings: Settings) -> None:
     Stops in this order: no new connections, WebSockets closed with 1001, requests in hand
     finished, live feed ended, database pool and log closed.
     """
-    allow_many_files()
+    allow_many_files(settings.websocket_max_clients)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,8 +77,11 @@ async def run_api(settings: Settings) -> None:
         services = await _open_patiently(settings, Port(listener, tls), stack, stop)
         if services is None:
             return
-        app = create_app(services)
+        app = create_app(services, limits=_websocket_limits(settings))
         stack.push_async_callback(await serve(app, listener, tls, drain_seconds=DRAIN_SECONDS))
+        # What is there by now stays: garbage is looked for among what comes later.
+        gc.collect()
+        gc.freeze()
         url = url_of(listener, encrypted=tls is not None)
         logger.info("the API answers at %s", url, extra={"action": "ready"})
         _tell_ready(url)
@@ -142,18 +149,19 @@ async def _open_patiently(
 ) -> ApiServices | None:
     """Open everything, again and again while a service is away; None when asked to stop."""
     waiting: Callable[[], Awaitable[None]] | None = None
-    reason: list[str] = [""]
+    missing = [("start", "")]
     try:
         while not stop.is_set():
             try:
                 return await _open(settings, stack)
             except TransientError as error:
-                if str(error) != reason[0]:
+                if str(error) != missing[0][1]:
                     logger.warning("the API waits: %s", error)
-                reason[0] = str(error)
+                service = error.service if isinstance(error, ServiceUnavailableError) else "start"
+                missing[0] = (service, str(error))
             if waiting is None:
                 app = create_starting_app(
-                    settings.app_name, settings.app_version, lambda: reason[0]
+                    settings.app_name, settings.app_version, lambda: missing[0]
                 )
                 waiting = await serve(app, port.listener, port.tls, drain_seconds=DRAIN_SECONDS)
             try:
@@ -183,13 +191,16 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
         )
         opened.push_async_callback(pool.close)
         services = _services(settings, log, pool)
+        follow_pushes(settings, services.broadcaster, opened)
         await services.queries.ping()
         await _prime(services)
         await services.broadcaster.open()
         # After the tail is held: no change can come between what is read here and what is heard.
         services.live.learn(await load_changed(log))
+        services.supervision.learn(await load_supervised(log))
         services.live.on_change(set_log_level)
         services.live.on_change(lambda now: services.retention.keep_days(now.retention_days))
+        services.retention.keep_log_days(settings.log_retention_days)
         # After the tail is open: what comes from now on is heard, what came before is read.
         await prime_keys(services.keys, services.queries, log)
         stack.push_async_callback(opened.pop_all().aclose)
@@ -203,7 +214,7 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
         interval_seconds=settings.gpu_poll_interval_seconds,
     )
     states = ServiceStates()
-    usage = ModelUsage()
+    supervision = Supervision()
     keys = KeyRing(digest_of(key) for key in settings.configured_keys)
     live = LiveSettings(settings)
     store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
@@ -214,7 +225,7 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
         pictures=PictureRenderer(store),
         broadcaster=Broadcaster(
             log,
-            hear=(gpu.hear, states.hear, usage.hear, live.hear, keys.hear),
+            hear=(gpu.hear, states.hear, live.hear, keys.hear, supervision.hear),
             late_after_seconds=settings.late_after_seconds,
         ),
         gpu=gpu,
@@ -227,12 +238,14 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
             zone=ZoneInfo(settings.camera_timezone),
         ),
         states=states,
-        usage=usage,
+        supervision=supervision,
+        live=live,
         keys=keys,
     )
 
 
 def _config(settings: Settings) -> ApiConfig:
+    plan = tls_plan(settings)
     return ApiConfig(
         app_name=settings.app_name,
         app_version=settings.app_version,
@@ -251,8 +264,10 @@ def _config(settings: Settings) -> ApiConfig:
         frames_dir=settings.state_dir / "frames",
         time_zone=settings.camera_timezone,
         api_key_enabled=settings.api_key_enabled,
+        strict_transport=plan is not None and plan.mode == "provided",
         rate_limits=_rate_limits(settings),
         trusted_proxies=settings.trusted_proxy_ips,
+        traces=settings.otel_exporter_otlp_endpoint is not None,
     )
 
 
@@ -266,6 +281,15 @@ def _rate_limits(settings: Settings) -> RateLimitConfig | None:
         search=settings.rate_limit_search_requests_per_minute,
         websocket=settings.rate_limit_websocket_connections_per_minute,
         this_machine=settings.rate_limit_this_machine,
+    )
+
+
+def _websocket_limits(settings: Settings) -> Limits:
+    return Limits(
+        message_bytes=settings.websocket_max_message_size,
+        ping_seconds=settings.websocket_ping_interval_seconds,
+        idle_seconds=settings.websocket_idle_timeout_seconds,
+        max_clients=settings.websocket_max_clients,
     )
 
 

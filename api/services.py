@@ -13,9 +13,9 @@ from api.access_keys import KeyRing
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
 from api.limits_config import RateLimitConfig
-from api.model_usage import ModelUsage
 from api.rates import Rates
 from api.states import ServiceStates
+from api.supervision import Supervision
 from api.thumbnails import PictureRenderer
 from domain.lateness import LATE_AFTER_SECONDS
 from domain.risk import Bands
@@ -51,9 +51,15 @@ class ApiConfig:
     time_zone: str = "UTC"
     """Whose days are counted, unless a client asks for another's."""
     api_key_enabled: bool = False
+    strict_transport: bool = False
+    """Whether the port shows a certificate that browsers can hold us to."""
     rate_limits: RateLimitConfig | None = None
     """None: nobody calls too often."""
+    service_wait_seconds: float = 45.0
+    """How long a request to start or stop a service waits for the supervisor's word."""
     trusted_proxies: tuple[str, ...] = ()
+    traces: bool = False
+    """Whether traces are sent somewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +75,8 @@ class ApiServices:
     retention: Retention
     states: ServiceStates = field(default_factory=ServiceStates)
     """Hears the log's tail, so that it knows how services are while PostgreSQL is away."""
-    usage: ModelUsage = field(default_factory=ModelUsage)
-    """Hears the log's tail, like the two above."""
+    supervision: Supervision = field(default_factory=Supervision)
+    """Hears the log's tail, too."""
     live: LiveSettings = field(default_factory=lambda: LiveSettings(Settings()))
     """The settings that may change while everything runs; hears the log's tail, too."""
     keys: KeyRing = field(default_factory=KeyRing)

@@ -12,9 +12,18 @@ from api.problems import ProblemError
 from api.schemas import AliveAnswer, HealthAnswer, ReadyAnswer, ServiceHealth
 
 
-def create_starting_app(name: str, version: str, reason: Callable[[], str]) -> web.Application:
-    """Build an application that is alive, not ready, and says why."""
+def create_starting_app(
+    name: str, version: str, missing: Callable[[], tuple[str, str]]
+) -> web.Application:
+    """Build an application that is alive, not ready, and says why.
+
+    `missing` tells the service that is waited for, and what is wrong with it.
+    """
     began = time.monotonic()
+
+    def waiting_for() -> dict[str, ServiceHealth]:
+        service, why = missing()
+        return {service: ServiceHealth(status="unhealthy", message=why)}
 
     async def alive(_: web.Request) -> web.Response:
         return _json(AliveAnswer(status="alive", version=version), 200)
@@ -23,7 +32,7 @@ def create_starting_app(name: str, version: str, reason: Callable[[], str]) -> w
         body = ReadyAnswer(
             ready=False,
             status="not_ready",
-            services={"start": ServiceHealth(status="unhealthy", message=reason())},
+            services=waiting_for(),
             timestamp=datetime.now(UTC),
         )
         return _json(body, 503)
@@ -31,7 +40,7 @@ def create_starting_app(name: str, version: str, reason: Callable[[], str]) -> w
     async def unhealthy(_: web.Request) -> web.Response:
         body = HealthAnswer(
             status="unhealthy",
-            services={"start": ServiceHealth(status="unhealthy", message=reason())},
+            services=waiting_for(),
             stages=[],
             projections=[],
             app_name=name,
@@ -43,7 +52,7 @@ def create_starting_app(name: str, version: str, reason: Callable[[], str]) -> w
 
     async def starting(_: web.Request) -> web.Response:
         raise ProblemError(
-            "starting", f"the server waits: {reason()}", headers={"Retry-After": "2"}
+            "starting", f"the server waits: {missing()[1]}", headers={"Retry-After": "2"}
         )
 
     app = web.Application(middlewares=[request_id_and_log(), errors_to_problems(debug=False)])

@@ -12,6 +12,10 @@ WEB_FOLDER: Final = PROJECT_ROOT / "web"
 _PAGES: Final = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
+    "/client.js": ("client.js", "text/javascript"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/services.js": ("services.js", "text/javascript"),
+    "/unverified.js": ("unverified.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
     "/api/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
@@ -23,6 +27,10 @@ routes = Routes("pages")
 
 @routes.get("/", "text/html", role="public", documented=False)
 @routes.get("/app.js", "text/html", role="public", documented=False)
+@routes.get("/client.js", "text/html", role="public", documented=False)
+@routes.get("/page.js", "text/html", role="public", documented=False)
+@routes.get("/services.js", "text/html", role="public", documented=False)
+@routes.get("/unverified.js", "text/html", role="public", documented=False)
 @routes.get("/style.css", "text/html", role="public", documented=False)
 @routes.get("/api/docs", "text/html", role="public", documented=False)
 @routes.get("/docs.js", "text/html", role="public", documented=False)

@@ -6,8 +6,9 @@ from typing import Final
 from domain.errors import HsiError
 
 TOPICS: Final = {
-    "events": ("event.assessed", "event.reviewed", "camera.status"),
+    "events": ("event.assessed", "event.unverified", "event.reviewed", "camera.status"),
     "system": ("system.status", "system.service"),
+    "detections": ("detection.new",),
 }
 """Channel → the topics of its messages."""
 
@@ -29,13 +30,13 @@ class Subscriptions:
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
 
-    def add(self, patterns: list[str] | None) -> list[str]:
+    def add(self, patterns: list[str]) -> list[str]:
         """Subscribe to more; the first time to these alone. Return all that holds now."""
         wanted = self._checked(patterns)
         held = self._patterns or []
         return self._hold(list(dict.fromkeys([*held, *wanted])))
 
-    def drop(self, patterns: list[str] | None) -> list[str]:
+    def drop(self, patterns: list[str]) -> list[str]:
         """Subscribe to less; return what holds now."""
         gone = self._checked(patterns)
         held = self._families if self._patterns is None else self._patterns
@@ -48,7 +49,7 @@ class Subscriptions:
         )
         return list(patterns)
 
-    def _checked(self, patterns: list[str] | None) -> list[str]:
+    def _checked(self, patterns: list[str]) -> list[str]:
         allowed = (*self._families, *self._known)
         if not patterns:
             raise BadPatternError(f"give patterns, a list of any of {', '.join(allowed)}")

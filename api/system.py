@@ -30,12 +30,22 @@ class WebSocketStats(msgspec.Struct, frozen=True, kw_only=True):
     """What happened on one WebSocket channel since this process started."""
 
     clients: int
+    """Connected now."""
+    catching_up: int
+    """Of these, fed from the log at present: they resumed, or read too slowly."""
+    waiting_bytes: int
+    """Sent to them and still in this process."""
     connections: int
+    refused: int
+    """Came while there were as many clients as there may be."""
     messages: int
     delivered: int
     replayed: int
+    """Messages told from the log to clients that resumed or fell behind."""
     fell_behind: int
+    """Times that a client read too slowly, so that it went on from the log."""
     cut_slow: int
+    """Clients that were closed since they had stopped reading."""
 
 
 class StatsAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,8 +160,11 @@ def websocket_stats(services: ApiServices) -> dict[str, WebSocketStats]:
     """Return what happened on each channel since this process started."""
     return {
         name: WebSocketStats(
-            clients=len(channel.listeners),
+            clients=len(channel.connections),
+            catching_up=len(channel.connections - channel.listeners),
+            waiting_bytes=sum(each.waiting_bytes for each in channel.connections),
             connections=channel.metrics.connections,
+            refused=channel.metrics.refused,
             messages=channel.metrics.messages,
             delivered=channel.metrics.delivered,
             replayed=channel.metrics.replayed,

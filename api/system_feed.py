@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import msgspec
 
 from api.broadcast import Channel, Listener
 from api.gpu_history import GpuHistory, sample_rows
 from api.health import check_health
-from api.messages import ServiceData
+from api.messages import ServiceData, ServiceMessage
+from api.outgoing import encoded, text_frame
 from api.schemas import (
     CameraCount,
     GpuAnswer,
@@ -20,13 +22,10 @@ from api.schemas import (
 )
 from api.services import ApiServices
 from domain.errors import TransientError
+from domain.events import SYSTEM
 from domain.gpu_memory import pressure_of
 
 logger = logging.getLogger(__name__)
-
-STATUS_TOPIC = "system.status"
-
-_encoder = msgspec.json.Encoder()
 
 
 class ServiceSnapshot(
@@ -34,7 +33,12 @@ class ServiceSnapshot(
 ):
     """A service's state when the client connected; it has no cursor since it is no event."""
 
+    TOPIC: ClassVar[str] = ServiceMessage.TOPIC
     data: ServiceData
+
+
+News = SystemMessage | ServiceSnapshot
+"""What is told beside the log."""
 
 
 class SystemFeed:
@@ -55,7 +59,7 @@ class SystemFeed:
                 continue
             message = await self._status()
             for listener in tuple(self._channel.listeners):
-                if listener.wants(STATUS_TOPIC):
+                if listener.hears(SystemMessage.TOPIC, SYSTEM):
                     listener.offer(message)
 
     def _interval(self) -> float:
@@ -74,7 +78,7 @@ class SystemFeed:
                 changed_at=row.changed_at,
                 paused_stages=None if row.paused_stages is None else tuple(row.paused_stages),
             )
-            listener.offer(_encoder.encode(ServiceSnapshot(data=data)))
+            listener.offer(_framed(ServiceSnapshot(data=data)))
 
     async def _status(self) -> bytes:
         services = self._services
@@ -86,7 +90,7 @@ class SystemFeed:
             stages=health.stages,
             health=health.status,
         )
-        return _encoder.encode(SystemMessage(data=status, timestamp=datetime.now(UTC)))
+        return _framed(SystemMessage(data=status, timestamp=datetime.now(UTC)))
 
     async def _cameras(self) -> CameraCount | None:
         try:
@@ -94,6 +98,10 @@ class SystemFeed:
         except TransientError:
             return None
         return CameraCount(active=sum(row.enabled for row in rows), total=len(rows))
+
+
+def _framed(message: News) -> bytes:
+    return text_frame(encoded(message))
 
 
 def _depth(stages: list[StageBacklog]) -> QueueDepth | None:

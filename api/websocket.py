@@ -1,4 +1,8 @@
-"""One WebSocket connection: bounded outbox, one writer, heartbeat, resume, slow-client close."""
+"""One WebSocket connection: what it hears and is answered, resume, silence, slow-client close.
+
+Frames are made once for all clients and written to each one's transport: its buffer is the bounded
+outbox, so hearing a message takes no task, no queue and no copy.
+"""
 
 import asyncio
 import logging
@@ -8,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiohttp import ClientConnectionResetError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from api.broadcast import Broadcaster, Channel
+from api.client_messages import Ping, Resume, Subscribe, Unsubscribe, UnusableError, read_message
 from api.cursor import MAX_CURSOR_LENGTH, CursorError, Key, decode_cursor
-from api.messages import ErrorMessage, Hello, Pong, Resumed, Subscribed
+from api.messages import Answer, ErrorCode, ErrorMessage, Hello, Pong, Resumed, Subscribed
+from api.outgoing import encoded, text_frame
 from api.subscriptions import BadPatternError, Subscriptions
 from domain.errors import TransientError
 from streams.envelope import Position
@@ -22,58 +28,78 @@ logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 2.0
 """How long a client may take to answer a close before its connection is dropped."""
 
-_encoder = msgspec.json.Encoder()
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one connection may hold and how long it may be silent."""
+    """What one connection may hold and how long it may be silent, and how many there may be."""
 
-    outbox_messages: int = 1024
+    outbox_bytes: int = 65_536
+    """What may wait for a client in this process; with more it goes on from the log."""
     message_bytes: int = 65_536
     ping_seconds: float = 30.0
     idle_seconds: float = 300.0
-    """A client that sends nothing for so long is closed; a ping is enough to stay."""
+    """A client that says nothing for so long is closed; a ping of its own is enough to stay."""
     stall_seconds: float = 30.0
     """How long a client that is behind may stop reading before it is cut."""
+    max_clients: int = 2_000
+    """Connections that a process serves at once, over all channels."""
 
 
-class _FromClient(msgspec.Struct):
-    type: str
-    cursor: str | None = None
-    patterns: list[str] | None = None
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end."""
 
-
-_decoder = msgspec.json.Decoder(_FromClient)
+    ws: web.WebSocketResponse
+    transport: asyncio.Transport
+    cameras: frozenset[str] | None = None
+    """The cameras that the client's key is for; None: all."""
+    key_id: str | None = None
+    """The key that lets the client in."""
 
 
 class Connection:
     """A client of one channel, from its first message to its close."""
 
     def __init__(
-        self, ws: web.WebSocketResponse, channel: Channel, broadcaster: Broadcaster, limits: Limits
+        self, client: Client, channel: Channel, broadcaster: Broadcaster, limits: Limits
     ) -> None:
-        self._ws = ws
+        self._ws = client.ws
+        self._transport = client.transport
+        self._cameras = client.cameras
+        self.key_id = client.key_id
         self._channel = channel
         self._broadcaster = broadcaster
         self._limits = limits
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(limits.outbox_messages)
-        self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._room = asyncio.Event()
-        """Set by the writer whenever at least half of the outbox is free."""
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._feeder: asyncio.Task[None] | None = None
         self._subscriptions = Subscriptions(channel.name)
+        self._heard_at = self._loop.time()
+        self._silence: asyncio.TimerHandle | None = None
 
-    def wants(self, topic: str) -> bool:
-        """Say whether the client has asked for messages of a topic; at first it gets all."""
-        return topic in self._subscriptions
+    @property
+    def waiting_bytes(self) -> int:
+        """Return how much was sent to the client and has not left this process."""
+        return self._transport.get_write_buffer_size()
 
-    def offer(self, message: bytes) -> bool:
-        """Take a message for sending; False when the client has not read what came before."""
-        try:
-            self._outbox.put_nowait(message)
-        except asyncio.QueueFull:
+    def hears(self, topic: str, camera_id: str) -> bool:
+        """Say whether the client is told of a topic (at first of all) and of a camera."""
+        if topic not in self._subscriptions:
             return False
+        return self._cameras is None or camera_id in self._cameras
+
+    def offer(self, frames: bytes) -> bool:
+        """Send whole frames; False when the client has not read what came before."""
+        return self._send(frames, self._limits.outbox_bytes)
+
+    def _send(self, frames: bytes, most: int) -> bool:
+        transport = self._transport
+        waiting = transport.get_write_buffer_size()
+        if waiting and waiting + len(frames) > most:
+            return False
+        if not transport.is_closing():
+            transport.write(frames)
         return True
 
     def fall_behind(self, positions: dict[Key, Position]) -> None:
@@ -95,8 +121,9 @@ class Connection:
         if not self._ending.done():
             self._ending.set_result((code, reason))
 
-    def _say(self, message: msgspec.Struct) -> None:
-        if not self.offer(_encoder.encode(message)):
+    def _say(self, message: Answer) -> None:
+        # Twice the outbox: an answer has room also while the outbox is full of what came live.
+        if not self._send(text_frame(encoded(message)), 2 * self._limits.outbox_bytes):
             self._cut_slow()
 
     # --- the life of a connection -----------------------------------------------------------
@@ -107,31 +134,46 @@ class Connection:
         `greet` offers what a client without a cursor is told first.
         """
         self._channel.metrics.connections += 1
-        tasks = [
-            self._start(self._write(), "websocket-writer"),
-            self._start(self._begin(cursor, greet), "websocket-greeting"),
-            self._start(self._read(), "websocket-reader"),
-        ]
+        self._channel.connections.add(self)
+        self._watch_silence()
+        self._start(self._begin(cursor, greet), "websocket-greeting")
+        self._start(self._read(), "websocket-reader")
         try:
             return await self._ending
         finally:
             self._channel.listeners.discard(self)
-            if self._feeder is not None:
-                tasks.append(self._feeder)
+            self._channel.connections.discard(self)
+            if self._silence is not None:
+                self._silence.cancel()
+            tasks = tuple(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._watch)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
         return task
 
-    def _watch(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that fails ends its connection; the client may come back with its cursor."""
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s failed: %r", task.get_name(), error, exc_info=error)
             self.end(WSCloseCode.INTERNAL_ERROR, "internal error; reconnect with your cursor")
+
+    def _watch_silence(self) -> None:
+        """End the connection once the client has said nothing for too long; else look again.
+
+        Pongs do not count: they say that the client's machine is there, not that anybody listens.
+        """
+        left = self._heard_at + self._limits.idle_seconds - self._loop.time()
+        if left > 0:
+            self._silence = self._loop.call_later(left, self._watch_silence)
+        else:
+            idle = f"idle: nothing received for {self._limits.idle_seconds:g} s"
+            self.end(WSCloseCode.OK, idle)
 
     async def _begin(self, cursor: str | None, greet: "Greeting") -> None:
         if cursor is None or not await self._resume(cursor, hello=True):
@@ -150,76 +192,44 @@ class Connection:
             )
         )
 
-    async def _write(self) -> None:
-        """Send what lies in the outbox, in order; the only place that sends."""
-        while True:
-            message = await self._outbox.get()
-            if self._half_free():
-                self._room.set()
-            try:
-                await self._ws.send_frame(message, WSMsgType.TEXT)
-            except (ClientConnectionResetError, ConnectionError):
-                self.end(WSCloseCode.ABNORMAL_CLOSURE, "the connection is gone")
-                return
-
     async def _read(self) -> None:
-        """Answer what the client sends until it leaves or falls silent."""
+        """Answer what the client sends until it leaves."""
         while True:
-            try:
-                message = await self._ws.receive(timeout=self._limits.idle_seconds)
-            except TimeoutError:
-                idle = f"idle: nothing received for {self._limits.idle_seconds:g} s"
-                self.end(WSCloseCode.OK, idle)
-                return
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                await self._handle(message)
-            else:
+            message = await self._ws.receive()
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 self.end(self._ws.close_code or WSCloseCode.ABNORMAL_CLOSURE, "the client left")
                 return
+            self._heard_at = self._loop.time()
+            await self._handle(message)
 
     async def _handle(self, message: WSMessage) -> None:
         if message.type is WSMsgType.BINARY:
             self._error("invalid_message_format", "send text messages with JSON in them")
-        elif message.data.strip() == "ping":
-            self._say(Pong())
-        else:
-            await self._handle_json(message.data)
-
-    async def _handle_json(self, text: str) -> None:
-        try:
-            wanted = _decoder.decode(text)
-        except msgspec.ValidationError as error:
-            form = 'send {"type":"ping"} or {"type":"resume","cursor":"…"}'
-            self._error("invalid_message_format", f"{error}; {form}")
             return
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
-            self._error("invalid_json", f"this is not JSON: {error}")
+        try:
+            wanted = read_message(message.data)
+        except UnusableError as error:
+            self._error(error.code, str(error))
             return
         match wanted:
-            case _FromClient(type="ping"):
+            case Ping():
                 self._say(Pong())
-            case _FromClient(type="resume", cursor=str() as cursor):
-                await self._resume(cursor, hello=False)
-            case _FromClient(type="resume"):
-                self._error("validation_error", "resume needs the cursor of the last message read")
-            case _FromClient(type="subscribe" | "unsubscribe"):
-                self._subscribe(wanted)
-            case _:
-                known = "this server knows ping, resume, subscribe and unsubscribe"
-                self._error("unknown_message_type", f"{known}, not {wanted.type[:100]!r}")
+            case Resume():
+                await self._resume(wanted.cursor, hello=False)
+            case Subscribe():
+                self._subscribe(self._subscriptions.add, wanted.patterns)
+            case Unsubscribe():
+                self._subscribe(self._subscriptions.drop, wanted.patterns)
 
-    def _subscribe(self, wanted: _FromClient) -> None:
-        change = (
-            self._subscriptions.add if wanted.type == "subscribe" else self._subscriptions.drop
-        )
+    def _subscribe(self, change: Callable[[list[str]], list[str]], patterns: list[str]) -> None:
         try:
-            patterns = change(wanted.patterns)
+            held = change(patterns)
         except BadPatternError as error:
-            self._error("validation_error", f"{wanted.type}: {error}")
+            self._error("validation_error", str(error))
         else:
-            self._say(Subscribed(patterns=patterns))
+            self._say(Subscribed(patterns=held))
 
-    def _error(self, code: str, message: str) -> None:
+    def _error(self, code: ErrorCode, message: str) -> None:
         self._say(ErrorMessage(code=code, message=message))
 
     # --- resuming ---------------------------------------------------------------------------
@@ -249,36 +259,34 @@ class Connection:
             await asyncio.gather(self._feeder, return_exceptions=True)
 
     async def _feed(self, positions: dict[Key, Position], *, tell: bool) -> None:
-        """Put everything behind `positions` into the outbox, as fast as the client reads.
+        """Send everything behind `positions`, as fast as the client reads; then it hears live.
 
         With `tell` a last message says that what follows is live.
         """
         count = 0
         try:
+            # First there must be room: for a client that never reads nothing is read, either.
+            await self._send_with_room(b"", WSMsgType.PING)
             async with aclosing(
                 self._broadcaster.replay(self._channel, positions, self)
             ) as messages:
                 async for message in messages:
-                    await self._wait_for_room()
-                    self.offer(message)
+                    await self._send_with_room(message, WSMsgType.TEXT)
                     count += 1
         except TransientError as error:
             self.end(WSCloseCode.TRY_AGAIN_LATER, f"the log went away: {error}"[:120])
         except TimeoutError:
             self._cut_slow()
+        except ConnectionError:
+            self.end(WSCloseCode.ABNORMAL_CLOSURE, "the connection is gone")
         else:
             if tell:
                 self._say(Resumed(count=count, cursor=self._channel.cursor()))
 
-    async def _wait_for_room(self) -> None:
-        """Leave half of the outbox to what comes live; raises TimeoutError on a stalled client."""
+    async def _send_with_room(self, payload: bytes, kind: WSMsgType) -> None:
+        """Send, then wait while half an outbox is full; TimeoutError: it does not empty."""
         async with asyncio.timeout(self._limits.stall_seconds):
-            while not self._half_free():
-                self._room.clear()
-                await self._room.wait()
-
-    def _half_free(self) -> bool:
-        return self._outbox.qsize() * 2 <= self._limits.outbox_messages
+            await self._ws.send_frame(payload, kind)
 
 
 Greeting = Callable[[Connection], Coroutine[Any, Any, None]]

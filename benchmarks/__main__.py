@@ -14,7 +14,9 @@ NAMES = {
     "whatif": "`hsi replay` over recorded detections: a week of four cameras with --full",
     "rebuild": "the read models anew from the log, against a bare COPY of the same rows",
     "latency": "file closed → pushed to a WebSocket client, detector faked",
+    "shadow": "the same with a shadow detector beside it, in turns: what a trial costs live",
     "api": "lists, searches and single events over a stock (a million with --full)",
+    "websocket": "messages to 1,000 clients, ten of them stuck (10,000 connections with --full)",
     "footprint": "`hsi up` warm: seconds to ready, memory and idle processor time",
 }
 

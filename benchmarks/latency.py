@@ -15,8 +15,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -58,12 +59,30 @@ def run(*, full: bool) -> dict[str, float]:
 
 
 async def _measure(folder: Path, environ: dict[str, str], count: int) -> list[float]:
+    async with house(folder, environ) as home:
+        return await drop_and_listen(home, count)
+
+
+@dataclass(frozen=True)
+class House:
+    """A running installation."""
+
+    cameras: Path
+    port: int
+    environ: Mapping[str, str]
+
+
+@asynccontextmanager
+async def house(
+    folder: Path, environ: Mapping[str, str], **more: Callable[[str], str]
+) -> AsyncIterator[House]:
+    """Run the roles with a fake detector; `more` are settings made of its address."""
     cameras = folder / "cameras"
     for number in range(CAMERAS):
         (cameras / f"cam{number:02}").mkdir(parents=True)
     async with _fake_detector() as detector:
         port = free_port()
-        environ |= {
+        own = {
             "RTDETR_URL": detector,
             "API_PORT": str(port),
             "API_HOST": "127.0.0.1",
@@ -73,17 +92,20 @@ async def _measure(folder: Path, environ: dict[str, str], count: int) -> list[fl
             "LOG_FILE_PATH": str(folder / "log.jsonl"),
             "BATCH_WINDOW_SECONDS": "1",
             "BATCH_IDLE_TIMEOUT_SECONDS": "1",
+            **{name.upper(): made_of(detector) for name, made_of in more.items()},
         }
+        environ = {**environ, **own}
         subprocess.run(hsi("migrate"), env=os.environ | environ, check=True)
         async with roles(folder, environ, ROLES):
-            return await _drop_and_listen(cameras, port, count)
+            yield House(cameras, port, environ)
 
 
-async def _drop_and_listen(cameras: Path, port: int, count: int) -> list[float]:
+async def drop_and_listen(home: House, count: int, first: int = 0) -> list[float]:
+    """Drop pictures with the numbers from `first` on; return the seconds of each to its push."""
     closed: dict[str, float] = {}
     delays: list[float] = []
-    picture = _pictures()
-    url = f"ws://127.0.0.1:{port}/ws/events"
+    picture = _pictures(first)
+    url = f"ws://127.0.0.1:{home.port}/ws/events"
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
         listener = asyncio.create_task(_listen(ws, closed, delays, count + CAMERAS))
         begin = time.monotonic()
@@ -91,7 +113,7 @@ async def _drop_and_listen(cameras: Path, port: int, count: int) -> list[float]:
             await asyncio.sleep(max(0.0, begin + number / RATE - time.monotonic()))
             camera = f"cam{number % CAMERAS:02}"
             data = next(picture)
-            with (cameras / camera / f"{number:06}.jpg").open("wb") as file:
+            with (home.cameras / camera / f"{first + number:06}.jpg").open("wb") as file:
                 file.write(data)
             closed[camera] = time.perf_counter()
         await asyncio.wait_for(listener, 30)
@@ -113,14 +135,14 @@ async def _listen(
             delays.append(now - closed[data["camera_id"]])
 
 
-def _pictures() -> Iterator[bytes]:
+def _pictures(first: int) -> Iterator[bytes]:
     """Yield JPEG pictures that all differ, without re-encoding: a comment segment is changed."""
     pixels = np.random.default_rng(7).integers(0, 255, (72, 96, 3), dtype=np.uint8)
     image = Image.fromarray(pixels).resize((768, 576))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     data = buffer.getvalue()
-    number = 0
+    number = first
     while True:
         number += 1
         text = f"{number:016}".encode()

@@ -2,8 +2,8 @@
 
 Every event has two pictures out of two files and five detections. What an event is (camera, level,
 labels, whether it was reviewed) follows from its number by multiplicative hashing, so that no two
-filters go together. The folder's name holds what the stock is made of: another size, another
-migration or another loader makes another stock.
+filters go together. A stock is kept for the next run, which applies the migrations that came
+since; another loader or a migration that is no longer the same makes it anew.
 """
 
 import contextlib
@@ -55,6 +55,12 @@ FACTS = BatchFacts(
     part_of_day="night",
     baseline=Baseline(days_observed=9, same_hour=3),
 )
+_LABELS = """
+INSERT INTO event_labels (
+    id, label, camera_id, started_at, risk_level, reviewed, is_fast_path, risk_score)
+SELECT id, unnest(labels), camera_id, started_at, risk_level, reviewed, is_fast_path, risk_score
+FROM events
+"""
 _signals = msgspec.json.encode(SIGNALS).decode()
 _facts = msgspec.json.encode(FACTS).decode()
 _REASONING = "One person walks up to the door, waits there and looks at the lock. " * 3
@@ -63,28 +69,28 @@ _REASONING = "One person walks up to the door, waits there and looks at the lock
 @contextlib.contextmanager
 def stocked(events: int) -> Iterator[EmbeddedServers]:
     """Start servers over a stock of so many events, which is made if there is none yet."""
-    place = Path(tempfile.gettempdir()) / f"hsi-stock-{events}-{_fingerprint()}"
+    place = Path(tempfile.gettempdir()) / f"hsi-stock-{events}"
     whole = place / "whole"
-    if not whole.exists():
+    made_of = _made_of()
+    if not (whole.exists() and set(whole.read_text().splitlines()) <= set(made_of)):
         shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o755, exist_ok=True)
     running = EmbeddedServers.start(place / "state")
     try:
         assert running.database_url is not None
+        migrate(running.database_url)
         if not whole.exists():
-            migrate(running.database_url)
             fill(running.database_url, events)
-            whole.touch()
+        whole.write_text("\n".join(made_of))
         yield running
     finally:
         running.stop()
 
 
-def _fingerprint() -> str:
-    made_of = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(MIGRATIONS.glob("*.sql")):
-        made_of.update(path.read_bytes())
-    return made_of.hexdigest()[:12]
+def _made_of() -> list[str]:
+    """Return the loader and the migrations, each with what it says."""
+    paths = [Path(__file__), *(p for p in MIGRATIONS.glob("*.sql") if ".rollback" not in p.name)]
+    return [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
 
 
 def fill(database_url: str, events: int) -> None:
@@ -106,9 +112,16 @@ def fill(database_url: str, events: int) -> None:
                 for start in range(0, events, RUN):
                     numbers = range(start, min(start + RUN, events))
                     copy.write("".join(line for number in numbers for line in rows(number)))
-            for make in again:
-                connection.execute(make)
-            connection.execute(SQL("VACUUM (ANALYZE) {}").format(Identifier(table)))
+            _finish(connection, table, again)
+        again = _take_indexes(connection, "event_labels")
+        connection.execute(_LABELS)
+        _finish(connection, "event_labels", again)
+
+
+def _finish(connection: psycopg.Connection, table: str, again: list[str]) -> None:
+    for make in again:
+        connection.execute(make)
+    connection.execute(SQL("VACUUM (ANALYZE) {}").format(Identifier(table)))
 
 
 def _take_indexes(connection: psycopg.Connection, table: str) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -95,6 +96,26 @@ class System:
         told = self.ask(f"/api/system/gpu/history?since={since}&limit=300")
         return f"count={told['count']}, limit={told['limit']}"
 
+    def restart(self) -> str:
+        """Press the panel's button for the detection, and see that another process has it."""
+        told = self.ask("/api/system/services/detect/restart", method="POST")
+        found = told["service"]
+        if not told["success"] or found["restart_count"] < 1 or found["uptime_seconds"] > SECONDS:
+            raise RuntimeError(str(told)[:200])
+        return f"{told['message']}, restart_count={found['restart_count']}"
+
+    def diagnostics(self) -> str:
+        """Collect what a report of a problem needs."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "report.tar.gz"
+            command("diagnostics", "--url", self.base, "--output", str(path))()
+            with tarfile.open(path) as archive:
+                names = {Path(name).name for name in archive.getnames()}
+        missing = {"health.json", "gpu.json", "services.json", "log.jsonl"} - names
+        if missing:
+            raise RuntimeError(f"the archive has no {', '.join(sorted(missing))}")
+        return f"`hsi diagnostics`, {len(names)} files"
+
     def page(self) -> str:
         """Open the dashboard."""
         if "<html" not in self.ask("/").lower():
@@ -166,7 +187,7 @@ def examples(system: System) -> list[Example]:
         Example("Monitoring", "GET /api/dlq/stats", has("/api/dlq/stats")),
         Example("Monitoring", "metrics", lambda: f"{len(system.ask('/api/metrics'))} bytes"),
         Example("Service Control", "list of services", has("/api/system/services", "services")),
-        Example("Service Control", "restart by the dashboard", None, "no process may end others"),
+        Example("Service Control", "restart by the dashboard", system.restart),
         Example("Alerting", "--profile monitoring", None, "no Alertmanager is shipped yet"),
         Example(
             "Backup",
@@ -186,6 +207,7 @@ def examples(system: System) -> list[Example]:
         Example("Health checks", "curl :8090/health", system.service("ai"), "detector and model"),
         Example("Logs", "logs --tail=100 backend", has("/api/logs?limit=100", "count")),
         Example("Risk Levels", "the four levels", has("/api/system/severity", "definitions")),
+        Example("Getting Help", "health, GPU, status, logs", system.diagnostics),
     ]
 
 

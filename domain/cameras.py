@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
+from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event, WhenUnavailable
 
 
 class CameraState(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +17,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     enabled: bool
     entry_point: bool
+    when_unavailable: WhenUnavailable
     confirmed: bool
     """True for a camera a person added, or took over after it was found as a folder."""
     created_at: datetime
@@ -53,6 +54,7 @@ def _registered(
         source=event.source,
         enabled=event.enabled,
         entry_point=event.entry_point,
+        when_unavailable=event.when_unavailable,
         confirmed=event.source == "api",
         created_at=known.created_at if known else recorded_at,
     )
@@ -63,6 +65,7 @@ def _updated(known: CameraState, event: CameraUpdated) -> CameraState:
         "name": event.name,
         "enabled": event.enabled,
         "entry_point": event.entry_point,
+        "when_unavailable": event.when_unavailable,
         "confirmed": event.confirmed,
     }
     return msgspec.structs.replace(

@@ -13,7 +13,8 @@ from domain.events import (
     RiskAssessed,
 )
 from domain.names import clean_name, counted
-from domain.risk_rules import RULES_VERSION, Verdict, judge
+from domain.risk_rules import Verdict, judge
+from domain.rule_weights import RULES, Rules
 from domain.scene import facts_of
 
 MODEL_MOVE: Final = 20
@@ -104,11 +105,15 @@ def bounded_score(rule_score: int, floor: int, model_score: int) -> int:
 
 
 def assess(
-    batch: BatchEscalated | BatchClosed, camera: CameraView, timezone: ZoneInfo, bands: Bands
+    batch: BatchEscalated | BatchClosed,
+    camera: CameraView,
+    timezone: ZoneInfo,
+    bands: Bands,
+    rules: Rules = RULES,
 ) -> RiskAssessed:
     """Return the rules' assessment of a batch: stands at once, without any model."""
     facts = facts_of(batch, timezone)
-    verdict = judge(facts, entry_point=camera.entry_point)
+    verdict = judge(facts, entry_point=camera.entry_point, weights=rules.weights)
     level = level_of(verdict.score, bands)
     closed = batch if isinstance(batch, BatchClosed) else None
     return RiskAssessed(
@@ -124,7 +129,7 @@ def assess(
         signals=verdict.signals,
         summary=summary_of(facts, camera),
         reasoning=reasoning_of(verdict, level),
-        rules_version=RULES_VERSION,
+        rules_version=rules.version,
         facts=facts,
         picture_ids=tuple(member.picture_id for member in batch.members),
         is_fast_path=closed.is_fast_path if closed else True,
@@ -160,6 +165,7 @@ def refine(assessed: RiskAssessed, opinion: ModelOpinion, bands: Bands) -> Asses
         started_at=assessed.started_at,
         is_fast_path=assessed.is_fast_path,
         picture_ids=assessed.picture_ids[:1],
+        alert_within_seconds=assessed.alert_within_seconds,
     )
 
 

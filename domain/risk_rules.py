@@ -12,17 +12,8 @@ from typing import Final, Literal
 
 from domain.events import BatchFacts, Signal
 from domain.names import clean_label, counted
+from domain.rule_weights import RULES, ByPart, RuleWeights
 from domain.scene import Kind, kind_of, main_kind
-
-RULES_VERSION: Final = "rules-1"
-"""Changes whenever a rule, a point or a limit below does; stored with every assessment."""
-
-BASELINE_MIN_DAYS: Final = 3
-"""Days a camera must be known before what is usual there says anything."""
-USUAL_MIN_TIMES: Final = 3
-"""Earlier batches of this kind at this hour, at least, before it is called usual."""
-UNSURE_BELOW: Final = 0.6
-"""A kind seen in one picture only, with a best score below this, may be a mistake."""
 
 _WHEN: Final = {
     "night": "at night",
@@ -30,20 +21,6 @@ _WHEN: Final = {
     "day": "by day",
     "evening": "in the evening",
 }
-_BY_PART = dict[str, int]
-_PERSON_PART: Final[_BY_PART] = {"night": 22, "dawn": 8, "day": 0, "evening": 5}
-_PERSON_ENTRY: Final[_BY_PART] = {"night": 28, "dawn": 8, "day": 5, "evening": 5}
-_VEHICLE_PART: Final[_BY_PART] = {"night": 12, "dawn": 4, "day": 0, "evening": 3}
-_USUAL: Final[_BY_PART] = {"night": -20, "dawn": -15, "day": -7, "evening": -12}
-_NEW: Final[_BY_PART] = {"night": 10, "dawn": 8, "day": 5, "evening": 6}
-_KIND_POINTS: Final[dict[Kind, int]] = {"person": 12, "vehicle": 5, "animal": 3, "other": 2}
-_DWELL_LIMITS: Final = (15, 30, 60, 180)
-_DWELL_POINTS: Final = (0, 5, 14, 30, 36)
-_DWELL_POINTS_NIGHT: Final = (0, 5, 10, 18, 22)
-"""Less than by day: to be there at all counts already."""
-_PEOPLE_POINTS: Final = (0, 0, 4, 8, 12)
-_PEOPLE_POINTS_NIGHT: Final = (0, 0, 10, 15, 18)
-
 Habit = Literal["unknown", "usual", "rare", "new"]
 
 
@@ -64,6 +41,7 @@ class _Scene:
     """The facts in the form the rules ask for."""
 
     facts: BatchFacts
+    weights: RuleWeights
     entry_point: bool
     kind: Kind
     labels: frozenset[str]
@@ -84,28 +62,35 @@ class _Scene:
 
     @property
     def dwell_points(self) -> int:
-        seconds = self.facts.dwell_seconds
-        step = sum(1 for limit in _DWELL_LIMITS if seconds >= limit)
+        seconds, weights = self.facts.dwell_seconds, self.weights
+        step = sum(1 for limit in weights.dwell_seconds if seconds >= limit)
         if self.person:
-            return (_DWELL_POINTS_NIGHT if self.night else _DWELL_POINTS)[step]
-        # Cars stand where they are parked; only at night is one that stays worth a thought.
-        return 8 if self.kind == "vehicle" and self.night and step >= 2 else 0
+            return (weights.dwell_night if self.night else weights.dwell)[step]
+        stays = self.kind == "vehicle" and self.night and step >= 2
+        return weights.dwell_vehicle_night if stays else 0
+
+    def by_part(self, points: ByPart) -> int:
+        """Return the points for this part of the day."""
+        found: int = getattr(points, self.part)
+        return found
 
 
-def habit_of(facts: BatchFacts) -> Habit:
+def habit_of(facts: BatchFacts, weights: RuleWeights = RULES.weights) -> Habit:
     """Return how usual this kind of object is for this camera at this hour."""
     baseline = facts.baseline
-    if baseline.days_observed < BASELINE_MIN_DAYS:
+    if baseline.days_observed < weights.usual_days:
         return "unknown"
     if baseline.same_hour <= 0:
         return "new"
-    often = baseline.same_hour >= USUAL_MIN_TIMES
+    often = baseline.same_hour >= weights.usual_times
     every_other_day = 2 * baseline.same_hour >= baseline.days_observed
     return "usual" if often and every_other_day else "rare"
 
 
-def judge(facts: BatchFacts, *, entry_point: bool) -> Verdict:
-    """Return score, floor and signals; the same facts always give the same verdict."""
+def judge(
+    facts: BatchFacts, *, entry_point: bool, weights: RuleWeights = RULES.weights
+) -> Verdict:
+    """Return score, floor and signals; the same facts and weights give the same verdict."""
     kind = main_kind(fact.label for fact in facts.objects)
     if kind is None:
         nothing = Signal(
@@ -114,13 +99,14 @@ def judge(facts: BatchFacts, *, entry_point: bool) -> Verdict:
         return Verdict(score=0, floor=0, floor_why="", signals=(nothing,))
     scene = _Scene(
         facts=facts,
+        weights=weights,
         entry_point=entry_point,
         kind=kind,
         labels=frozenset(fact.label.casefold() for fact in facts.objects),
         people=max(
             (f.most_at_once for f in facts.objects if kind_of(f.label) == "person"), default=0
         ),
-        habit=habit_of(facts),
+        habit=habit_of(facts, weights),
     )
     signals = [signal for rule in _RULES if (signal := rule(scene)) is not None]
     floor, floor_why = _floor(scene)
@@ -132,7 +118,8 @@ def judge(facts: BatchFacts, *, entry_point: bool) -> Verdict:
 def _settled(total: int, floor: int, floor_why: str) -> list[Signal]:
     """Return the signal that brings `total` up to the floor or onto the scale, if one must."""
     if total < floor:
-        return [Signal(name="floor", value=str(floor), points=floor - total, why=floor_why)]
+        why = floor_why or "The scale begins at 0."
+        return [Signal(name="floor", value=str(floor), points=floor - total, why=why)]
     if total > 100:
         why = "The scale ends at 100."
         return [Signal(name="limit", value="100", points=100 - total, why=why)]
@@ -148,12 +135,13 @@ def _object(scene: _Scene) -> Signal:
         "animal": "Only animals were seen; they come and go at any hour.",
         "other": "Neither a person, a vehicle nor an animal was seen.",
     }[scene.kind]
-    return Signal(name="object", value=value, points=_KIND_POINTS[scene.kind], why=why)
+    points = getattr(scene.weights.object, scene.kind)
+    return Signal(name="object", value=value, points=points, why=why)
 
 
 def _time_of_day(scene: _Scene) -> Signal:
-    tables = {"person": _PERSON_PART, "vehicle": _VEHICLE_PART}
-    points = tables[scene.kind][scene.part] if scene.kind in tables else 0
+    tables = {"person": scene.weights.time_person, "vehicle": scene.weights.time_vehicle}
+    points = scene.by_part(tables[scene.kind]) if scene.kind in tables else 0
     subject = {"person": "someone being there", "vehicle": "a vehicle"}.get(scene.kind)
     why = f"It happened {_WHEN[scene.part]}."
     if points and subject:
@@ -164,8 +152,8 @@ def _time_of_day(scene: _Scene) -> Signal:
 def _people(scene: _Scene) -> Signal | None:
     if not scene.person:
         return None
-    table = _PEOPLE_POINTS_NIGHT if scene.night else _PEOPLE_POINTS
-    points = table[min(scene.people, len(table) - 1)]
+    table = scene.weights.people_night if scene.night else scene.weights.people
+    points = table[max(0, min(scene.people, len(table)) - 1)]
     why = "One person alone." if scene.people == 1 else f"{scene.people} people were seen at once."
     return Signal(name="people", value=str(scene.people), points=points, why=why)
 
@@ -177,7 +165,7 @@ def _dwell(scene: _Scene) -> Signal:
         scene.kind, "The object"
     )
     why = f"{subject} was in view for {seconds} s." if seconds else f"{subject} was only passing."
-    if scene.person and points and seconds >= 60:
+    if scene.person and points and seconds >= scene.weights.lingering_seconds:
         why = f"Someone stayed in view for {seconds} s, longer than it takes to ring or deliver."
     return Signal(name="dwell", value=f"{seconds} s", points=points, why=why)
 
@@ -188,10 +176,10 @@ def _entry_point(scene: _Scene) -> Signal | None:
     why = "The camera looks at a way into the house."
     points = 0
     if scene.person:
-        points = _PERSON_ENTRY[scene.part]
+        points = scene.by_part(scene.weights.entry_person)
         why = f"Someone was at a way into the house {_WHEN[scene.part]}."
     elif scene.kind == "vehicle" and scene.night:
-        points = 5
+        points = scene.weights.entry_vehicle_night
     return Signal(name="entry_point", value="yes", points=points, why=why)
 
 
@@ -200,12 +188,9 @@ def _vehicle(scene: _Scene) -> Signal | None:
     if not scene.person or not vehicles:
         return None
     points, why = (
-        (4, "A vehicle was there at night too.")
+        (scene.weights.beside_night, "A vehicle was there at night too.")
         if scene.night
-        else (
-            2,
-            "A vehicle was there too.",
-        )
+        else (scene.weights.beside, "A vehicle was there too.")
     )
     return Signal(
         name="vehicle", value=", ".join(map(clean_label, vehicles)), points=points, why=why
@@ -215,10 +200,10 @@ def _vehicle(scene: _Scene) -> Signal | None:
 def _danger(scene: _Scene) -> Signal | None:
     if scene.person and "knife" in scene.labels:
         why = "Something that looks like a knife was seen together with a person."
-        return Signal(name="danger", value="knife", points=30, why=why)
+        return Signal(name="danger", value="knife", points=scene.weights.knife, why=why)
     if scene.kind == "animal" and "bear" in scene.labels:
         why = "An animal that looks like a bear is dangerous to people outside."
-        return Signal(name="danger", value="bear", points=30, why=why)
+        return Signal(name="danger", value="bear", points=scene.weights.bear, why=why)
     return None
 
 
@@ -236,7 +221,7 @@ def _baseline(scene: _Scene) -> Signal:
         points = _usual_points(scene) if weighty else 0
         why = f"Usual: {noun} were here around this hour on {times} of {days} days."
     elif scene.habit == "new":
-        points = _NEW[scene.part] if weighty else 0
+        points = scene.by_part(scene.weights.new) if weighty else 0
         why = f"Unusual: no {noun} were here around this hour in {days} days."
     else:
         why = f"Seldom: {noun} were here around this hour on {times} of {days} days."
@@ -244,16 +229,18 @@ def _baseline(scene: _Scene) -> Signal:
 
 
 def _usual_points(scene: _Scene) -> int:
+    weights = scene.weights
     if scene.kind == "vehicle":
-        return -10 if scene.night else -3
-    return _USUAL[scene.part] - scene.dwell_points // 2
+        return weights.usual_vehicle_night if scene.night else weights.usual_vehicle
+    return scene.by_part(weights.usual_person) - scene.dwell_points // 2
 
 
 def _pictures(scene: _Scene) -> Signal:
     seen = [f for f in scene.facts.objects if kind_of(f.label) == scene.kind]
     most = max(fact.pictures for fact in seen)
-    unsure = most <= 1 and max(fact.best_score for fact in seen) < UNSURE_BELOW
-    points = -2 if unsure else 0
+    best = max(fact.best_score for fact in seen)
+    unsure = most <= 1 and best < scene.weights.unsure_below
+    points = scene.weights.unsure if unsure else 0
     value = f"{most} of {scene.facts.picture_count}"
     why = f"Seen in {value} pictures."
     if unsure:
@@ -276,26 +263,43 @@ _RULES: Final[tuple[Callable[[_Scene], Signal | None], ...]] = (
 
 def _floor(scene: _Scene) -> tuple[int, str]:
     """Return the lowest score that the worst signs allow, and why."""
-    floors = [(floor, why) for holds, floor, why in _floors(scene) if holds]
+    floors = [(floor, why) for holds, floor, why in _floors(scene) if holds and floor]
     return max(floors, key=lambda item: item[0], default=(0, ""))
 
 
 def _floors(scene: _Scene) -> tuple[tuple[bool, int, str], ...]:
     if not scene.person:
         return ()
+    weights, seconds = scene.weights, scene.facts.dwell_seconds
     usual = scene.habit == "usual"
     at_door_at_night = scene.night and scene.entry_point
-    insistent = scene.people >= 2 or scene.facts.dwell_seconds >= 30
-    lingering = scene.facts.dwell_seconds >= 60
+    insistent = scene.people >= weights.insistent_people or seconds >= weights.insistent_seconds
+    lingering = seconds >= weights.lingering_seconds
     return (
         (
             at_door_at_night and insistent and not usual,
-            70,
+            weights.floor_insistent,
             "Several people, or someone who stays, at a way into the house at night.",
         ),
-        (at_door_at_night and not usual, 60, "Someone at a way into the house at night."),
-        ("knife" in scene.labels, 45, "Something that looks like a knife next to a person."),
-        (at_door_at_night, 30, "Someone at a way into the house at night, even if usual."),
-        (scene.night and not usual, 30, "Someone near the house at night."),
-        (lingering and not usual, 30, "Someone who stays longer than a visit takes."),
+        (
+            at_door_at_night and not usual,
+            weights.floor_entry,
+            "Someone at a way into the house at night.",
+        ),
+        (
+            "knife" in scene.labels,
+            weights.floor_knife,
+            "Something that looks like a knife next to a person.",
+        ),
+        (
+            at_door_at_night,
+            weights.floor_entry_usual,
+            "Someone at a way into the house at night, even if usual.",
+        ),
+        (scene.night and not usual, weights.floor_night, "Someone near the house at night."),
+        (
+            lingering and not usual,
+            weights.floor_lingering,
+            "Someone who stays longer than a visit takes.",
+        ),
     )

@@ -1,4 +1,4 @@
-"""Trials: how far two detectors agree, which pictures are canaries, and when to stop."""
+"""Trials: how far two detectors agree, what are canaries, and when to stop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,28 +73,30 @@ def _row(box: Box) -> tuple[float, ...]:
     return (box.x, box.y, box.width, box.height, box.score)
 
 
-def is_canary(picture_id: str, percent: int) -> bool:
-    """Say whether a picture is among the `percent` that the candidate answers for.
+def is_canary(subject_id: str, percent: int) -> bool:
+    """Say whether a picture or event is among the `percent` that the candidate answers for.
 
-    The same picture always falls on the same side, and stays a canary when the percentage rises.
+    The same one always falls on the same side, and stays a canary when the percentage rises.
     """
-    digest = blake2b(picture_id.encode(), digest_size=8, person=b"canary").digest()
+    digest = blake2b(subject_id.encode(), digest_size=8, person=b"canary").digest()
     return int.from_bytes(digest, "big") % 100 < percent
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a candidate may do within a window of pictures and stay in use."""
+    """What a candidate may do within a window of comparisons and stay in use."""
 
     window: int
     min_agreement: float
     max_error_rate: float
     max_latency_ms: float
+    what: str = "pictures"
+    """What a window is counted in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One picture of a window."""
+    """One picture or event of a window."""
 
     failed: bool
     share: float | None = None
@@ -104,11 +106,11 @@ class Compared:
 def breach(limits: Limits, compared: Sequence[Compared]) -> str | None:
     """Return which limit the last window breaks, None while none is broken.
 
-    Pictures that are still to come count as perfect: a limit is broken as soon as a window that
+    What is still to come counts as perfect: a limit is broken as soon as a window that
     holds what is known cannot keep it, and at the latest when it is full.
     """
     last = compared[-limits.window :]
-    seen = f"over {len(last)} of {limits.window} pictures"
+    seen = f"over {len(last)} of {limits.window} {limits.what}"
     failed = sum(each.failed for each in last)
     if failed > limits.max_error_rate * limits.window:
         return f"{failed} failures {seen}, above an error rate of {limits.max_error_rate:g}"

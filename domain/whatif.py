@@ -33,6 +33,7 @@ from domain.events import (
     RiskAssessed,
 )
 from domain.risk import Bands, CameraView, assess
+from domain.rule_weights import RULES, Rules
 
 ViewAt = Callable[[datetime], CameraView]
 """The camera as the log had described it at a moment."""
@@ -75,6 +76,7 @@ class Knobs:
     policy: BatchPolicy
     bands: Bands
     threshold: float | None = None
+    rules: Rules = RULES
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,6 +118,8 @@ class EventOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     evidence: Evidence
     refined: bool = False
     """True when score, level and summary are the language model's."""
+    canary: bool = False
+    """True when they are those of a candidate on trial."""
 
 
 class CameraProgress(msgspec.Struct, kw_only=True):
@@ -180,12 +184,17 @@ class CameraReplay:
         for event in events:
             self.progress.state = evolve(self.progress.state, knobs.policy, event)
             if isinstance(event, BatchEscalated):
-                fast = assess(event, self._view_at(now), knobs.policy.zone, knobs.bands)
+                fast = self._assessed(event, knobs, now)
                 self.progress.escalated = digest(event)
                 self.progress.fast_assessed = digest(fast)
             elif isinstance(event, BatchClosed):
                 found.append(self._closed(event, before, knobs, now))
         return found
+
+    def _assessed(
+        self, batch: BatchEscalated | BatchClosed, knobs: Knobs, at: datetime
+    ) -> RiskAssessed:
+        return assess(batch, self._view_at(at), knobs.policy.zone, knobs.bands, knobs.rules)
 
     def _closed(
         self, closed: BatchClosed, before: CameraBatches, knobs: Knobs, now: datetime
@@ -193,7 +202,7 @@ class CameraReplay:
         # The log's clock closed it at its deadline, also when the next picture came much later.
         deadline = next_deadline(before, knobs.policy)
         at = now if deadline is None or closed.reason == "late" else min(now, deadline)
-        assessed = assess(closed, self._view_at(at), knobs.policy.zone, knobs.bands)
+        assessed = self._assessed(closed, knobs, at)
         evidence = Evidence(digest(closed), digest(assessed))
         if closed.reason != "late":
             evidence = evidence._replace(
@@ -204,7 +213,14 @@ class CameraReplay:
 
 
 def digest(event: Event) -> str:
-    """Return a digest of an event's payload, byte for byte as the log stores it."""
+    """Return a digest of an event's payload, byte for byte as the log stores it.
+
+    But for the limit of its age as an alert: that is said of the telling, not of what was seen.
+    And but for the checksum of weights on trial, so that an event they leave alone is the same.
+    """
+    if isinstance(event, RiskAssessed):
+        rules = event.rules_version.partition("+")[0]
+        event = msgspec.structs.replace(event, alert_within_seconds=None, rules_version=rules)
     return blake2b(msgspec.json.encode(event), digest_size=12).hexdigest()
 
 

@@ -40,6 +40,10 @@ COMMANDS = {
     "ledger": Command("hsi.ledger", "ledger", "Show how many files are in which state."),
     "dlq": Command("hsi.dlq", "app", "Look at what was parked; redrive or discard it."),
     "keys": Command("hsi.keys", "app", "Make, list and revoke keys for the API."),
+    "services": Command("hsi.services", "app", "Show what runs; restart, stop, start, disable."),
+    "diagnostics": Command(
+        "hsi.diagnostics", "diagnostics", "Write one archive for a report of a problem."
+    ),
     "enrich": Command("hsi.enrich", "app", "Add what optional services say to earlier events."),
     "trial": Command("hsi.trial", "app", "Try a candidate detector beside the one in service."),
     "archive": Command("hsi.archive", "app", "Copy the log into files, and check these."),

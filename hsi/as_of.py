@@ -75,11 +75,12 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 def _cameras(state: CamerasAsOf) -> Table | Text:
     if not state.cameras:
         return Text("No camera was known then.")
-    table = _table("camera", "name", "folder", "state", "way in", "source")
+    table = _table("camera", "name", "folder", "state", "way in", "if unseen", "source")
     for camera in state.cameras:
         on = "removed" if camera.removed_at else ("on" if camera.enabled else "off")
         way_in = "yes" if camera.entry_point else "no"
-        row = (camera.id, camera.name, camera.folder, on, way_in, camera.source)
+        unseen = camera.when_unavailable
+        row = (camera.id, camera.name, camera.folder, on, way_in, unseen, camera.source)
         table.add_row(*(Text(visible(cell)) for cell in row))
     return table
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hsi.setting_text import plain, shown
 from runtime.layers import DEFAULT_RUNTIME_ENV_FILE, RUNTIME_ENV_VARIABLE
+from runtime.setting_text import plain, shown
 from runtime.settings import Settings, load_settings
 from runtime.settings_report import allowed
 

@@ -37,7 +37,7 @@ class _Service:
 
 
 def check(settings: Settings) -> list[Probe]:
-    """Ask Redis, PostgreSQL, the detector, the language model and the optional services."""
+    """Ask Redis, PostgreSQL, the detector, the language model, optional services, candidates."""
     return asyncio.run(_check(settings))
 
 
@@ -67,16 +67,53 @@ def _services(settings: Settings) -> list[_Service]:
     services = [
         _Service("redis", "REDIS_URL", s.redis_url, lambda: _redis(s), by_up),
         _Service("postgres", "DATABASE_URL", s.database_url, lambda: _postgres(s), by_up),
-        _Service("detector", "RTDETR_URL", s.rtdetr_url, lambda: _detector(s), _detector_unset(s)),
+        _Service(
+            "detector",
+            "RTDETR_URL",
+            s.rtdetr_url,
+            lambda: _detector(s, s.rtdetr_url),
+            _detector_unset(s),
+        ),
         _Service(
             "language model",
             "NEMOTRON_URL",
             s.nemotron_url,
-            lambda: _language_model(s),
+            lambda: _language_model(s, s.nemotron_url or ""),
             by_up if s.embedded_llm else rules,
         ),
     ]
-    return [*services, *(_optional(s, name) for name in ("florence", "clip", "enrichment"))]
+    optional = (_optional(s, name) for name in ("florence", "clip", "enrichment"))
+    return [*services, *optional, *_candidates(s)]
+
+
+def _candidates(settings: Settings) -> list[_Service]:
+    """Return the candidates on trial, where there are any."""
+    s = settings
+    model_url, prompt = s.candidate_nemotron_url or "", s.candidate_prompt
+    asks: list[tuple[str, str, str | None, Callable[[], Awaitable[str]]]] = [
+        (
+            "candidate detector",
+            "CANDIDATE_RTDETR_URL",
+            s.candidate_rtdetr_url,
+            lambda: _detector(s, s.candidate_rtdetr_url),
+        ),
+        (
+            "candidate model",
+            "CANDIDATE_NEMOTRON_URL",
+            s.candidate_nemotron_url,
+            lambda: _language_model(s, model_url),
+        ),
+        ("candidate prompt", "CANDIDATE_PROMPT", prompt, lambda: _candidate_prompt(prompt)),
+    ]
+    unset: tuple[Status, str] = ("off", "no trial")
+    return [_Service(name, setting, url, ask, unset) for name, setting, url, ask in asks if url]
+
+
+async def _candidate_prompt(named: str | None) -> str:
+    from agents.trying_prompts import candidate_prompt
+
+    prompt = candidate_prompt(named)
+    return f"{prompt.version}, as its manifest pins it"
 
 
 async def _redis(settings: Settings) -> str:
@@ -108,7 +145,7 @@ async def _postgres(settings: Settings) -> str:
     return "takes queries"
 
 
-async def _detector(settings: Settings) -> str:
+async def _detector(settings: Settings, url: str | None) -> str:
     from inference.detectors import DetectorOptions, open_detector
 
     options = DetectorOptions(
@@ -116,10 +153,10 @@ async def _detector(settings: Settings) -> str:
         connect_timeout=settings.ai_connect_timeout,
         read_timeout=settings.rtdetr_read_timeout,
         health_timeout=settings.ai_health_timeout,
-        ca_path=settings.rtdetr_ca_path,
+        ca_path=settings.ai_ca_path,
         repair=False,
     )
-    detector = open_detector(settings.rtdetr_url, options)
+    detector = open_detector(url, options)
     try:
         identity = await detector.check()
     finally:
@@ -136,15 +173,10 @@ def _detector_unset(settings: Settings) -> tuple[Status, str]:
     return "embedded", f"{artefact.title} in {settings.models_dir}"
 
 
-async def _language_model(settings: Settings) -> str:
-    from inference.llm import LlamaRiskModel, Timeouts
+async def _language_model(settings: Settings, url: str) -> str:
+    from agents.asking import open_risk_model
 
-    s = settings
-    key = s.nemotron_api_key.get_secret_value() if s.nemotron_api_key else None
-    timeouts = Timeouts(s.ai_connect_timeout, s.nemotron_read_timeout, s.ai_health_timeout)
-    model = LlamaRiskModel(
-        s.nemotron_url or "", api=s.nemotron_api, api_key=key, timeouts=timeouts
-    )
+    model = open_risk_model(settings, url)
     try:
         return await model.check()
     finally:

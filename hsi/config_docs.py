@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from hsi.setting_text import shown
 from runtime.hot import HOT
+from runtime.setting_text import shown
 from runtime.settings import Settings
 from runtime.settings_report import allowed
 

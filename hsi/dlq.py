@@ -234,7 +234,7 @@ def _groups(groups: list[Answer]) -> Table:
             f"{group['entries']:,}",
             Text(group["service_version"]),
             Text(visible(model)),
-            Text(visible(group["error"][:100])),
+            Text(_short(group["error"])),
         )
     return table
 
@@ -248,6 +248,11 @@ def _jobs(jobs: list[Answer]) -> Table:
             Text(visible(job["camera_id"])),
             Text(visible(job["cause"])),
             Text(job["parked_at"][:19]),
-            Text(visible(job["error"][:100])),
+            Text(_short(job["error"])),
         )
     return table
+
+
+def _short(error: str) -> str:
+    """Return the beginning of an error; `hsi dlq show` has all of it."""
+    return visible(error if len(error) <= 100 else error[:99] + "…")

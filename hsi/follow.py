@@ -23,7 +23,7 @@ async def follow(url: str, settings: Settings, screen: Screen, opened: asyncio.E
     cursors: Cursors = {}
     while True:
         try:
-            log = await _open(url, settings)
+            log = await open_log(url, settings)
             try:
                 await _found_cursors(log, cursors)
                 opened.set()
@@ -35,7 +35,8 @@ async def follow(url: str, settings: Settings, screen: Screen, opened: asyncio.E
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def _open(url: str, settings: Settings) -> EventLog:
+async def open_log(url: str, settings: Settings) -> EventLog:
+    """Open the log at a URL that may be an embedded server's."""
     # An embedded server's URL carries its password; the setting is for a REDIS_URL of one's own.
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     mine = settings.redis_url is not None

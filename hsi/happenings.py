@@ -85,6 +85,8 @@ def _assessment(event: events.Event) -> Told | None:
         case events.AssessmentRefined():
             text = f"{event.score} {event.level}  {event.summary}"
             return "model", text, event.level, False
+        case events.ActivityUnverified():
+            return "unverified", f"nobody can look: the {event.service} is away", None, True
         case events.EventReviewed():
             return "review", f"event {event.event_id} by {event.actor}", None, False
         case _:
@@ -93,7 +95,7 @@ def _assessment(event: events.Event) -> Told | None:
 
 def _service(event: events.Event) -> Told | None:
     match event:
-        case events.ServiceStateChanged():
+        case events.ServiceStateChanged(process=None):
             text = f"{event.service} is {event.status}: {event.message}"
             return "service", text, None, event.status != "healthy"
         case events.EntryParked():

@@ -4,7 +4,9 @@ import asyncio
 import signal
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +16,8 @@ from runtime.tasks import is_set_within
 
 FIRST_DELAY_SECONDS: Final = 5.0
 LONGEST_DELAY_SECONDS: Final = 300.0
+MOST_RESTARTS: Final = 5
+"""A process that people can enable again is given up after so many restarts on end."""
 PROVEN_SECONDS: Final = 60.0
 """A process that ran so long before it died is started again at once."""
 LOOK_SECONDS: Final = 0.05
@@ -23,19 +27,25 @@ Say = Callable[[str], None]
 
 
 class BackOff:
-    """How long to wait before the next start: 0 s, then 5·2ⁿ s up to five minutes."""
+    """How long to wait before the next start: 0 s, then 5·2ⁿ s up to five minutes.
 
-    def __init__(self) -> None:
-        self._failures = 0
+    With a `limit`, there is no next start after so many restarts on end.
+    """
 
-    def next(self, ran_seconds: float) -> float:
-        """Return the wait after a process that ran so long has ended."""
+    def __init__(self, limit: int | None = None) -> None:
+        self.failures = 0
+        self._limit = limit
+
+    def next(self, ran_seconds: float) -> float | None:
+        """Return the wait after a process that ran so long has ended; None: it is given up."""
         if ran_seconds >= PROVEN_SECONDS:
-            self._failures = 0
-        self._failures += 1
-        if self._failures == 1:
+            self.failures = 0
+        self.failures += 1
+        if self._limit is not None and self.failures > self._limit:
+            return None
+        if self.failures == 1:
             return 0.0
-        delay = FIRST_DELAY_SECONDS * 2.0 ** min(self._failures - 2, 16)
+        delay = FIRST_DELAY_SECONDS * 2.0 ** min(self.failures - 2, 16)
         return min(delay, LONGEST_DELAY_SECONDS)
 
 
@@ -61,17 +71,48 @@ class ChildWatch:
         return status
 
 
+@dataclass(frozen=True, slots=True)
+class KeeperOptions:
+    """How a keeper goes about a process that ends unasked."""
+
+    limit: int | None = None
+    """After how many restarts on end it is given up; None: never."""
+    on_end: Callable[[], None] = lambda: None
+    """Called whenever the process has ended, unasked or not."""
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[asyncio.Event, float], Awaitable[bool]] = is_set_within
+    """Waits for so many seconds; True: the event was set within them."""
+
+
 class Keeper:
     """The life of one role process under the supervisor."""
 
     def __init__(
-        self, role: Role, watch: ChildWatch, say: Say, on_ready: Callable[[], None]
+        self,
+        role: Role,
+        watch: ChildWatch,
+        say: Say,
+        on_ready: Callable[[], None],
+        options: KeeperOptions | None = None,
     ) -> None:
         self.role = role
         self.ready = asyncio.Event()
+        self.tried = asyncio.Event()
+        """Set once it is known whether the first start went well."""
+        self.story = ""
+        """How it ended last, and what is done about it."""
+        self.failed = False
+        """Given up: it ended too often on end."""
+        self.ended = False
+        """It came to the end that it may have."""
+        self.restarts = 0
+        self.last_restart_at: datetime | None = None
+        self.started_at: datetime | None = None
         self._watch = watch
         self._say = say
         self._on_ready = on_ready
+        self._options = options or KeeperOptions()
+        self._backoff = BackOff(self._options.limit)
         self._stopping = asyncio.Event()
         self._child: Child | None = None
 
@@ -80,19 +121,41 @@ class Keeper:
         """Return the process id while it runs."""
         return self._child.pid if self._child and self._child.poll() is None else None
 
+    @property
+    def failures(self) -> int:
+        """Return how often it ended unasked, on end."""
+        return self._backoff.failures
+
     async def keep(self) -> int:
-        """Run it until `stop`, or until it ends by itself where it may; return its last status."""
-        backoff = BackOff()
+        """Run it until `stop`, until it ends by itself where it may, or until it is given up;
+        return its last status."""
         while True:
-            began = time.monotonic()
+            began = self._options.clock()
             status, story = await self._one_life()
             if self._stopping.is_set() or (self.role.may_end and status == 0):
+                self.ended = not self._stopping.is_set()
+                self._tell_end(story if self.ended else "")
                 return status
-            delay = backoff.next(time.monotonic() - began)
+            delay = self._backoff.next(self._options.clock() - began)
+            if delay is None:
+                self.failed = True
+                often = f"{self.failures} times on end"
+                self._tell_end(f"{story}, {often}: it is given up until somebody enables it")
+                self._say(f"{self.role.name} {self.story}{self._last_words()}")
+                return status
             when = f"in {delay:g} s" if delay else "now"
-            self._say(f"{self.role.name} {story}; starting it again {when}{self._last_words()}")
-            if await is_set_within(self._stopping, delay):
+            self._tell_end(f"{story}; starting it again {when}")
+            self._say(f"{self.role.name} {self.story}{self._last_words()}")
+            if await self._options.pause(self._stopping, delay):
                 return status
+            self.restarts += 1
+            self.last_restart_at = datetime.now(UTC)
+
+    def _tell_end(self, story: str) -> None:
+        self.story = story
+        self.ready.clear()
+        self.tried.set()
+        self._options.on_end()
 
     async def run_once(self) -> int:
         """Run it to its end and return its exit status; `stop` ends it early."""
@@ -113,6 +176,7 @@ class Keeper:
         )
         try:
             self._child = spawn(command)
+            self.started_at = datetime.now(UTC)
         except ChildError as error:
             return 1, str(error)
         looking = asyncio.create_task(self._look_until_ready(self._child))
@@ -127,6 +191,7 @@ class Keeper:
             await asyncio.sleep(LOOK_SECONDS)
         if child.poll() is None:
             self.ready.set()
+            self.tried.set()
             self._on_ready()
 
     async def _is_ready(self) -> bool:

@@ -91,6 +91,8 @@ def _show_assessment(
     rules = f"Rules {assessment.rules_version} ({assessment.stage}): {assessment.score}"
     at = _time(assessment.entry.recorded_at, zone)
     console.print(_text(f"{rules}, floor {assessment.floor}, at {at}"))
+    if assessment.alert_reason == "too_old":
+        console.print(_text(f"Too old to alert: {_ages(assessment)}", "yellow"))
     if assessment.in_force:
         table = _table("points", "sign", "value", "why")
         for sign in assessment.signals:
@@ -102,11 +104,24 @@ def _show_assessment(
             console.print(_text(f"  no points for: {', '.join(idle)}", "dim"))
     if (word := assessment.refinement) is not None:
         said = f"Model {word.model}: {word.score} (it answered {word.model_score})"
+        said += ", a canary of the candidate on trial," if word.canary else ""
         prompt = f"prompt {word.prompt_version} {word.prompt_sha256[:12]}"
         console.print(_text(f"{said} in {word.seconds:.1f} s, {prompt}: {word.reasoning}"))
+        if word.candidate_failure is not None:
+            console.print(_text(f"  was to be a canary: {word.candidate_failure}", "dim"))
         console.print(_text(f"  raw text: {word.raw_text}", "dim"))
         console.print(_text(f"  in the log: {_place(word.entry)}", "dim"))
     console.print(_text(f"  in the log: {_place(assessment.entry)}", "dim"))
+
+
+def _ages(assessment: AssessmentFact) -> str:
+    """Return how old it was and might have been, like `83 min, the limit is 60 min`."""
+    limit = assessment.alert_within_seconds or 0
+    return f"{_span(assessment.age_seconds)}, the limit is {_span(limit)}"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _pictures_table(lineage: EventLineage, zone: ZoneInfo, *, wide: bool) -> Table:
@@ -138,6 +153,7 @@ def _detection_cells(picture: PictureFact) -> tuple[Text, Text, Text]:
     below = len(found.boxes) - len(sure)
     labels = ", ".join(f"{box.label} {box.score:.2f}" for box in sure)
     ran = f"{found.model} {found.model_version}, {found.inference_ms:.0f} ms"
+    ran += ", canary" if found.canary else ""
     faint = f"{below} below {found.threshold:.2f}" if below else "none"
     return _text(labels), Text(faint), _text(ran)
 

@@ -11,13 +11,16 @@ from typing import Final
 import psutil
 
 from domain.errors import HsiError
-from runtime.layers import read_layers
+from runtime.hot import HOT
+from runtime.layers import ENV_FILE_VARIABLE, Found, read_layers, stands_in_file
 from runtime.secret_files import SECRETS_VARIABLE, file_names
 from runtime.settings import NAMES, PROJECT_ROOT, Settings
 from runtime.tls import TlsPlan, tls_plan
 
 PIPELINE: Final = ("watch", "detect", "batch", "assess", "refine", "monitor")
 """Roles that share one process: from a file in a camera's folder to an assessed event."""
+PROJECTING: Final = ("project", "retention")
+"""Roles that share the process beside it."""
 ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, never bound here
 
 
@@ -114,7 +117,12 @@ def environment(places: Places, wishes: Wishes, added: Mapping[str, str]) -> dic
         # What stood in files is handed on by value: a child that read them again would take the
         # password of another server for the embedded one's.
         SECRETS_VARIABLE: os.devnull,
-        **{name: found.value for name, found in layers.values.items()},
+        **{
+            name: found.value
+            for name, found in layers.values.items()
+            if not _read_again(name, found)
+        },
+        **({ENV_FILE_VARIABLE: str(wishes.env_file.absolute())} if wishes.env_file else {}),
         "PYTHONPATH": os.pathsep.join(search),
         "API_PORT": str(places.port),
         "HSI_STATE_DIR": str(places.state),
@@ -123,17 +131,36 @@ def environment(places: Places, wishes: Wishes, added: Mapping[str, str]) -> dic
     }
 
 
-def pipeline(
-    places: Places, env: Mapping[str, str], *, enriching: bool = False, trying: bool = False
-) -> Role:
-    """Return the process from file to assessment, and to what optional services add to it."""
-    roles = (*PIPELINE, *(("enrich",) if enriching else ()), *(("trial",) if trying else ()))
+def _read_again(name: str, found: Found) -> bool:
+    """Say whether children find a value where we did: what they are told by value is fixed."""
+    return name.lower() in HOT and stands_in_file(found)
+
+
+def pipeline_roles(settings: Settings) -> tuple[str, ...]:
+    """Return the roles from file to assessment, and to what optional services add to it."""
+    enriching = ("enrich",) if settings.enrichment_urls else ()
+    return (*PIPELINE, *enriching)
+
+
+def projecting_roles(settings: Settings) -> tuple[str, ...]:
+    """Return the roles of the process beside it, with the traces where a collector is given."""
+    tracing = ("traces",) if settings.otel_exporter_otlp_endpoint else ()
+    return (*PROJECTING, *tracing)
+
+
+def pipeline(places: Places, env: Mapping[str, str], roles: tuple[str, ...] = PIPELINE) -> Role:
+    """Return the process from file to assessment, with these of its roles."""
     return _agents("pipeline", roles, places, env, stop_seconds=15.0)
 
 
-def project(places: Places, env: Mapping[str, str]) -> Role:
+def trial(places: Places, env: Mapping[str, str]) -> Role:
+    """Return the process that compares candidates, which gives way to all others."""
+    return _agents("trial", ("trial",), places, env, stop_seconds=15.0)
+
+
+def project(places: Places, env: Mapping[str, str], roles: tuple[str, ...] = PROJECTING) -> Role:
     """Return the process that keeps the read models, and deletes what is too old."""
-    return _agents("project", ("project", "retention"), places, env, stop_seconds=15.0)
+    return _agents("project", roles, places, env, stop_seconds=15.0)
 
 
 def _agents(

@@ -57,27 +57,41 @@ class Remote:
             for name, value in query.items()
             if value is not None
         }
-        address = f"{self.url}{quote(path)}" + (f"?{urlencode(given)}" if given else "")
+        address = quote(path) + (f"?{urlencode(given)}" if given else "")
         data = None if body is None else json.dumps(body).encode()
+        said = self._asked(address, method, data)
+        try:
+            return json.loads(said) if said else None
+        except ValueError as error:
+            raise self._silent(error) from error
+
+    def fetch(self, path: str) -> bytes:
+        """Return an answer as it is."""
+        return self._asked(quote(path), "GET", None)
+
+    def _asked(self, address: str, method: str, data: bytes | None) -> bytes:
         headers = {"Content-Type": "application/json"}
         if self._key is not None:
             headers["X-API-Key"] = self._key
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-            address, data=data, method=method, headers=headers
+            f"{self.url}{address}", data=data, method=method, headers=headers
         )
         try:
             with urllib.request.urlopen(  # noqa: S310
                 request, timeout=WAIT_SECONDS, context=self._tls
             ) as answer:
-                said = answer.read()
-                return json.loads(said) if said else None
+                said: bytes = answer.read()
+                return said
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
-        except (OSError, ValueError) as error:
-            raise HsiError(
-                f"{self.url} does not answer ({error}): start it with `hsi up`, or say where the "
-                "API is with --url"
-            ) from error
+        except OSError as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: Exception) -> HsiError:
+        return HsiError(
+            f"{self.url} does not answer ({error}): start it with `hsi up`, or say where the "
+            "API is with --url"
+        )
 
 
 def _refusal(error: urllib.error.HTTPError) -> AnswerError:

@@ -21,11 +21,18 @@ from hsi.whatif.folder import Asked, RunFolder
 from hsi.whatif.make import Order, log_url, make, pictures_of
 from hsi.whatif.page import write_page
 from hsi.whatif.result import Changes, Result
+from hsi.whatif.rules import example, read_rules
 from hsi.whatif.table import show
-from hsi.whatif.wishes import changed_settings, masked, parse_sets
+from hsi.whatif.wishes import changed_settings, chosen_prompt, masked, parse_sets, pinned
 from runtime.settings import load_settings
 
 CANCELLED = 130
+
+
+def _example(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(example())
+        raise typer.Exit
 
 
 Last = Annotated[
@@ -47,6 +54,27 @@ Sets = Annotated[
 Again = Annotated[
     bool, typer.Option("--refine", help="Ask the language model about events that differ.")
 ]
+RulesFile = Annotated[
+    Path | None,
+    typer.Option("--rules", help="Weights of the rules to try, in TOML.", metavar="FILE"),
+]
+RulesExample = Annotated[
+    bool,
+    typer.Option(
+        "--rules-example",
+        help="Print such a file with every weight, its default and meaning; do nothing else.",
+        callback=_example,
+        is_eager=True,
+    ),
+]
+PromptNamed = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        help="A prompt to try with --refine: a version, or an own folder (with a / in it).",
+        metavar="NAME_OR_FOLDER",
+    ),
+]
 Report = Annotated[
     Path | None, typer.Option(help="Write an HTML page with pictures there.", metavar="FILE")
 ]
@@ -66,6 +94,9 @@ def replay(  # noqa: PLR0913 - the options of a command
     cameras: Cameras = None,
     sets: Sets = None,
     refine: Again = False,
+    rules_file: RulesFile = None,
+    prompt: PromptNamed = None,
+    rules_example: RulesExample = False,
     report: Report = None,
     as_json: AsJson = False,
     name: Name = None,
@@ -75,21 +106,24 @@ def replay(  # noqa: PLR0913 - the options of a command
 
     Runs beside everything else, changes nothing, and sends nothing. Settings to try:
     DETECTION_CONFIDENCE_THRESHOLD, BATCH_*, FAST_PATH_*, SEVERITY_*, CAMERA_TIMEZONE; RTDETR_URL
-    looks at the pictures again; NEMOTRON_URL and NEMOTRON_API need --refine.
+    looks at the pictures again; NEMOTRON_URL, NEMOTRON_API and --prompt need --refine.
 
     Examples: `hsi replay --last 7d --set DETECTION_CONFIDENCE_THRESHOLD=0.6 --report out.html` ·
-    `hsi replay --from 2026-05-01 --to 2026-05-08 --cameras porch --set BATCH_WINDOW_SECONDS=60`
+    `hsi replay --from 2026-05-01 --to 2026-05-08 --cameras porch --set BATCH_WINDOW_SECONDS=60` ·
+    `hsi replay --last 24h --rules weights.toml` ·
+    `hsi replay --last 24h --refine --prompt ~/prompts`
 
     Exit codes: 0 done · 1 failed · 2 bad settings or options · 130 cancelled, goes on with --name
     """
-    settings = load_settings(env_file)
-    chosen = parse_sets(sets or [], refine=refine)
-    wanted = tuple(part.strip() for part in (cameras or "").split(",") if part.strip())
     asked = Asked(
-        last=last, begin=begin, end=end, cameras=wanted, sets=masked(chosen), refine=refine
+        last=last,
+        begin=begin,
+        end=end,
+        cameras=tuple(part.strip() for part in (cameras or "").split(",") if part.strip()),
+        refine=refine,
     )
-    order = Order(asked, chosen, settings, changed_settings(env_file, chosen))
-    name = name or _name(asked)
+    order = _order(asked, sets or [], rules_file, prompt, env_file)
+    settings, name = order.settings, name or _name(order.asked)
     notices = Console(stderr=True, highlight=False)
     with RunFolder(settings.state_dir / "replays", name) as folder:
         try:
@@ -105,6 +139,22 @@ def replay(  # noqa: PLR0913 - the options of a command
             sys.stdout.writelines(_as_json(result, changes))
         else:
             show(result, changes, zone, Console(highlight=False))
+
+
+def _order(
+    asked: Asked, sets: list[str], rules_file: Path | None, prompt: str | None, env: Path | None
+) -> Order:
+    """Return what is to be done; raises HsiError for what cannot be tried."""
+    chosen = parse_sets(sets, refine=asked.refine)
+    rules = read_rules(rules_file) if rules_file is not None else None
+    tried = chosen_prompt(prompt, refine=asked.refine)
+    asked = msgspec.structs.replace(
+        asked,
+        sets=masked(chosen),
+        rules=None if rules is None else rules.version,
+        prompt=pinned(tried),
+    )
+    return Order(asked, chosen, load_settings(env), changed_settings(env, chosen), rules, tried)
 
 
 def _as_json(result: Result, changes: Changes) -> Iterator[str]:

@@ -19,7 +19,8 @@ def agents(
     roles: Annotated[
         list[str],
         typer.Argument(
-            help="watch, detect, batch, assess, refine, enrich, monitor, project, retention",
+            help="watch, detect, batch, assess, refine, enrich, trial, monitor, project,"
+            " retention, traces",
             metavar="ROLE",
         ),
     ],
@@ -46,18 +47,27 @@ def api(
     openapi: Annotated[
         bool, typer.Option("--openapi", help="Print the OpenAPI document and end.")
     ] = False,
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="Print the AsyncAPI document and end.")
+    ] = False,
 ) -> None:
     """Run the REST and WebSocket API in this process until Ctrl-C.
 
     Needs REDIS_URL and DATABASE_URL; `hsi up` runs it with embedded servers instead.
 
-    Examples: `hsi api` · `API_PORT=8080 hsi api` · `hsi api --openapi > openapi.json`
+    Examples: `hsi api` · `API_PORT=8080 hsi api` · `hsi api --openapi > openapi.json` ·
+    `hsi api --asyncapi > asyncapi.json`
     """
     settings = load_settings(env_file)
     if openapi:
         from api.app import openapi_document
 
         print(openapi_document(settings.app_name, settings.app_version).decode())
+        return
+    if asyncapi:
+        from api.asyncapi import asyncapi_document
+
+        print(asyncapi_document(settings.app_name, settings.app_version).decode())
         return
     _require(settings, "api", database=True)
     _start_logs(settings, "api")

@@ -121,7 +121,7 @@ def options(settings: Settings) -> DetectorOptions:
         connect_timeout=settings.ai_connect_timeout,
         read_timeout=settings.rtdetr_read_timeout,
         health_timeout=settings.ai_health_timeout,
-        ca_path=settings.rtdetr_ca_path,
+        ca_path=settings.ai_ca_path,
     )
 
 

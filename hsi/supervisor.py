@@ -2,28 +2,35 @@
 
 Up: embedded servers (already running) → detector's weights → pipeline beside migration →
 read models and API → ready file → demo, language model.
-Down: demo and fetches → pipeline → read models → API → language model → PostgreSQL → Valkey.
+Down: demo and fetches → trial → pipeline → read models → API → language model → PostgreSQL →
+Valkey.
 """
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+import socket
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from domain.errors import HsiError
 from hsi import language_model, plan, report
-from hsi.follow import follow
+from hsi.control import ServiceControl
+from hsi.follow import follow, open_log
 from hsi.keeper import BackOff, ChildWatch, Keeper
 from hsi.language_model import EmbeddedModel
 from hsi.plan import Places, Role, Wishes
+from hsi.processes import Keeping, ServiceProcess
 from hsi.screen import Screen
 from inference.weights import detector_in
 from runtime.children import how_it_ended, tail
 from runtime.embedded import EmbeddedError, EmbeddedServers
 from runtime.settings import Settings
+from runtime.tasks import end
+from streams.log import EventLog
 
 PATIENCE_SECONDS: Final = 20.0
 PROGRESS_SECONDS: Final = 5.0
+API_STAYS: Final = "the API answers these requests, so it cannot stop itself: end `hsi up` instead"
 FETCH_AGAIN_SECONDS: Final = 600.0
 
 
@@ -46,12 +53,23 @@ class Supervisor:
         self._model = language_model.choose(settings)
         self._env = plan.environment(places, wishes, self._services())
         self._watch = ChildWatch()
-        self._keepers: dict[str, Keeper] = {}
+        self._once_keepers: dict[str, Keeper] = {}
+        self._processes: dict[str, ServiceProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._control = ServiceControl(self._open_log, screen.say)
+        self._controls: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_up = False
+        self._keeping = Keeping(
+            watch=self._watch,
+            say=screen.say,
+            launch=self._launch,
+            changed=self._changed,
+            hurry=self._hurry,
+            host=socket.gethostname(),
+        )
 
     def _services(self) -> dict[str, str]:
         """Return where children find what is embedded."""
@@ -65,6 +83,9 @@ class Supervisor:
         if self._model is not None:
             found |= self._model.environment
         return found
+
+    async def _open_log(self) -> EventLog:
+        return await open_log(self._env["REDIS_URL"], self._settings)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -89,7 +110,7 @@ class Supervisor:
             self._hurry.set()
         self._stop.set()
 
-    def _launch(self, work: Coroutine[Any, Any, None]) -> None:
+    def _launch(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside; whatever ends it with an error ends everything in order."""
 
         async def guarded() -> None:
@@ -99,17 +120,22 @@ class Supervisor:
                 self._failure = self._failure or error
                 self._stop.set()
 
-        self._tasks.add(asyncio.create_task(guarded()))
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _drain(self) -> None:
         report.remove(self._wishes.ready_file)
         self._screen.say("stopping in order; Ctrl-C again hurries")
-        for name in ("demo", "fetch", "migrate", "pipeline", "project", "api", "llm"):
-            if name in self._keepers:
-                await self._keepers[name].stop(self._hurry)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._controls)
+        for name in ("demo", "fetch", "migrate", "trial", "pipeline", "project", "api", "llm"):
+            if name in self._once_keepers:
+                await self._once_keepers[name].stop(self._hurry)
+            if name in self._processes:
+                await self._processes[name].stop()
+        await self._control.say_goodbye()
+        await end(*self._tasks)
         await asyncio.to_thread(self._servers.stop)
         self._screen.say("stopped; everything taken in so far is kept")
 
@@ -120,38 +146,61 @@ class Supervisor:
         url = self._env["REDIS_URL"]
         self._launch(follow(url, self._settings, self._screen, following))
         await following.wait()
+        await self._control.open()
+        self._controls.add(self._launch(self._control.tell_on()))
         await self._have_detector()
-        enriching = bool(self._settings.enrichment_urls)
-        trying = bool(self._settings.trial_groups)
-        role = plan.pipeline(self._places, self._env, enriching=enriching, trying=trying)
-        self._keep(role)
-        await self._once(plan.task("migrate", ("migrate",), self._places, self._env))
-        self._keep(plan.project(self._places, self._env))
-        self._keep(plan.api(self._places, self._env))
+        places, env = self._places, self._env
+        roles = plan.pipeline_roles(self._settings)
+        others = plan.projecting_roles(self._settings)
+        self._keep("pipeline", roles, lambda wanted: plan.pipeline(places, env, wanted))
+        await self._once(plan.task("migrate", ("migrate",), places, env))
+        self._keep("project", others, lambda wanted: plan.project(places, env, wanted))
+        self._keep("api", ("api",), lambda _: plan.api(places, env), fixed=API_STAYS)
+        if self._settings.trial_groups:
+            self._keep("trial", ("trial",), lambda _: plan.trial(places, env))
+        self._control.leave_out(self._names())
+        self._controls.add(self._launch(self._control.follow()))
         await self._until_ready()
         self._is_up = True
         self._tell_ready()
         for line in report.places(self._settings, self._places, self._model):
             self._screen.say(line)
         if self._wishes.demo:
-            self._keep(plan.demo(self._places, self._env))
+            self._keep("demo", ("demo",), lambda _: plan.demo(places, env))
         if self._model is not None:
             self._launch(self._keep_model(self._model))
 
-    def _keep(self, role: Role) -> Keeper:
-        keeper = Keeper(role, self._watch, self._screen.say, self._tell_ready)
-        self._keepers[role.name] = keeper
+    def _names(self) -> set[str]:
+        """Return the services that run or will."""
+        later = {"demo"} if self._wishes.demo else set()
+        later |= {"llm"} if self._model is not None else set()
+        return later.union(*(process.services for process in self._processes.values()))
 
-        async def keep() -> None:
-            await keeper.keep()
+    def _keep(
+        self,
+        name: str,
+        services: tuple[str, ...],
+        make: Callable[[tuple[str, ...]], Role],
+        *,
+        fixed: str = "",
+    ) -> ServiceProcess:
+        process = ServiceProcess(name, services, make, self._keeping, fixed=fixed)
+        self._processes[name] = process
+        self._control.take(process)
+        process.start()
+        self._control.tell(process)
+        return process
 
-        self._launch(keep())
-        return keeper
+    def _changed(self, process: ServiceProcess) -> None:
+        """Hear that a process got ready, or ended."""
+        if process.is_ready or process.keeper is None:
+            self._tell_ready()
+        self._control.tell(process)
 
     async def _once(self, role: Role) -> None:
         """Run a command to its end; raises HsiError with its last words when it fails."""
         keeper = Keeper(role, self._watch, self._screen.say, lambda: None)
-        self._keepers[role.name] = keeper
+        self._once_keepers[role.name] = keeper
         status = await keeper.run_once()
         if status != 0 and not self._stop.is_set():
             msg = (
@@ -171,8 +220,8 @@ class Supervisor:
 
     async def _until_ready(self) -> None:
         waits = {
-            name: asyncio.create_task(self._keepers[name].ready.wait())
-            for name in ("pipeline", "project", "api")
+            name: asyncio.create_task(process.answered.wait())
+            for name, process in self._processes.items()
         }
         try:
             while True:
@@ -188,7 +237,8 @@ class Supervisor:
     def _tell_ready(self) -> None:
         """Write the ready file anew: at the start, and whenever a process is another one."""
         if self._is_up and not self._stop.is_set():
-            pids = report.process_ids(self._keepers.values(), self._servers)
+            kept = [each.keeper for each in self._processes.values() if each.keeper is not None]
+            pids = report.process_ids([*self._once_keepers.values(), *kept], self._servers)
             report.write(self._wishes.ready_file, self._places, pids)
 
     # --- the language model -----------------------------------------------------------------
@@ -207,14 +257,16 @@ class Supervisor:
                     f"{tail(self._places.logs / 'fetch.log', 6)}"
                 )
                 await asyncio.sleep(FETCH_AGAIN_SECONDS)
-        keeper = self._keep(language_model.role(model, self._places, self._env))
-        await keeper.ready.wait()
-        self._screen.say(f"{model.artefact.title} is loaded and explains events from now on")
+        places, env = self._places, self._env
+        process = self._keep("llm", ("llm",), lambda _: language_model.role(model, places, env))
+        await process.answered.wait()
+        if process.is_ready:
+            self._screen.say(f"{model.artefact.title} is loaded and explains events from now on")
 
     async def _fetch(self, model: EmbeddedModel) -> bool:
         role = plan.task("fetch", ("models", "fetch", "risk"), self._places, self._env)
         keeper = Keeper(role, self._watch, self._screen.say, lambda: None)
-        self._keepers[role.name] = keeper
+        self._once_keepers[role.name] = keeper
         fetching = asyncio.ensure_future(keeper.run_once())
         told = 0
         while not (await asyncio.wait({fetching}, timeout=PROGRESS_SECONDS))[0]:
@@ -233,7 +285,7 @@ class Supervisor:
         began = dict.fromkeys(backoffs, loop.time())
         while True:
             for name, status in self._servers.dead().items():
-                delay = backoffs[name].next(loop.time() - began[name])
+                delay = backoffs[name].next(loop.time() - began[name]) or 0.0
                 log = self._servers.log_of(name)
                 self._screen.say(
                     f"{name} ended with {how_it_ended(status)}; starting it again "

@@ -1,10 +1,10 @@
-"""`hsi trial`: how candidates do beside what is in service, and the detector's share."""
+"""`hsi trial`: how candidates do beside what is in service, and their shares."""
 
 import getpass
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +38,20 @@ EnvFile = Annotated[
     Path | None, typer.Option("--env-file", help="Read this file instead of .env.")
 ]
 
-Told = tuple[int, list[TrialCameraRow], list[TrialPromptRow], list[TrialChangeRow]]
+Percent = Annotated[int | None, typer.Option(min=0, max=100, help="Percent of the pictures.")]
+PromptPercent = Annotated[
+    int | None, typer.Option(min=0, max=100, help="Percent of the events, for the prompt.")
+]
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """`hsi trial status --json`."""
+
+    percent: int
+    prompt_percent: int
+    cameras: list[TrialCameraRow]
+    prompts: list[TrialPromptRow]
+    changes: list[TrialChangeRow]
 
 
 @app.command()
@@ -49,7 +62,7 @@ def status(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Show agreement, score drift and latency for each camera, and who set the percentage.
+    """Show agreement, score drift and latency for each camera, and who set the percentages.
 
     Works against REDIS_URL and DATABASE_URL, else against a running `hsi up`. Ends with 0, or with
     1 when a server does not answer.
@@ -59,70 +72,96 @@ def status(
     settings = load_settings(env_file)
 
     async def look(log: EventLog, pool: Pool) -> Told:
-        percent = (await LiveSettings.load(log, settings)).current.candidate_percent
+        now = (await LiveSettings.load(log, settings)).current
         queries = Queries(pool)
         start = since and (since if since.tzinfo else since.replace(tzinfo=UTC))
-        cameras = await queries.trial_cameras(start=start)
-        prompts = await queries.trial_prompts(start=start)
-        return percent, cameras, prompts, await queries.trial_changes()
+        return Told(
+            percent=now.candidate_percent,
+            prompt_percent=now.candidate_prompt_percent,
+            cameras=await queries.trial_cameras(start=start),
+            prompts=await queries.trial_prompts(start=start),
+            changes=await queries.trial_changes(),
+        )
 
-    percent, cameras, prompts, changes = with_servers(settings, look)
+    told = with_servers(settings, look)
     if as_json:
-        told = {"percent": percent, "cameras": cameras, "prompts": prompts, "changes": changes}
         print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
         return
     console = Console(highlight=False)
-    console.print(_cameras_table(cameras))
-    if prompts:
-        console.print(_prompts_table(prompts))
-    console.print(f"the candidate answers for {percent} % of the pictures")
-    for change in changes:
-        line = f"{change.changed_at:%Y-%m-%d %H:%M:%S} {change.actor}: {change.old_percent} → "
+    console.print(_cameras_table(told.cameras))
+    if told.prompts:
+        console.print(_prompts_table(told.prompts))
+    console.print(f"the candidate answers for {told.percent} % of the pictures")
+    if told.prompts or told.prompt_percent:
+        console.print(f"the candidate prompt answers for {told.prompt_percent} % of the events")
+    for change in told.changes:
+        line = f"{change.changed_at:%Y-%m-%d %H:%M:%S} {change.actor}: {change.setting} "
+        line += f"{change.old_percent} → {change.new_percent}"
         why = f" ({change.reason})" if change.reason else ""
-        console.print(visible(f"{line}{change.new_percent} %{why}"), markup=False)
+        console.print(visible(f"{line} %{why}"), markup=False)
 
 
 @app.command("set")
 def set_percent(
-    percent: Annotated[
-        int, typer.Option(min=0, max=100, help="Percent of the pictures; 0 ends it.")
-    ],
+    percent: Percent = None,
+    prompt_percent: PromptPercent = None,
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Let the candidate answer for a percentage of the pictures, in every running process.
+    """Let a candidate answer for a percentage, in every running process; 0 takes it back.
 
-    Which pictures follows from their ids. A candidate that breaks a limit (CANDIDATE_WINDOW and
-    the CANDIDATE_M… settings) is withdrawn to 0 by the role `trial`. The change is an event with
-    your name. Works against REDIS_URL and DATABASE_URL, else against a running `hsi up`. Ends with
-    0, or with 1 without CANDIDATE_RTDETR_URL or when a server does not answer.
+    The detector answers for pictures, the prompt for events; which ones follows from their ids. A
+    candidate that breaks a limit (CANDIDATE_WINDOW, CANDIDATE_M…, CANDIDATE_PROMPT_MAX_SECONDS) is
+    withdrawn to 0 by the role `trial`. A change is an event with your name. Works against
+    REDIS_URL and DATABASE_URL, else against a running `hsi up`. Ends with 0, or with 1 when no
+    candidate is configured or a server does not answer.
 
-    Examples: `hsi trial set --percent 10` · `hsi trial set --percent 0`
+    Examples: `hsi trial set --percent 10` · `hsi trial set --prompt-percent 0`
     """
     settings = load_settings(env_file)
+    wanted = _wanted(settings, percent, prompt_percent)
+
+    async def change(log: EventLog, _: Pool) -> list[Change]:
+        return await _change(log, settings, wanted)
+
+    changes = with_servers(settings, change)
+    if as_json:
+        print(json.dumps({each.field: {"old": each.old, "new": each.new} for each in changes}))
+        return
+    for each in changes:
+        said = _SAID[each.field].format(each.new)
+        print(f"{said}, before {each.old} %")
+
+
+_SAID = {
+    "candidate_percent": "the candidate answers for {} % of the pictures",
+    "candidate_prompt_percent": "the candidate prompt answers for {} % of the events",
+}
+
+
+def _wanted(settings: Settings, percent: int | None, prompt: int | None) -> dict[str, int]:
+    """Return the percentages to set by their settings; HsiError for what nobody can answer."""
     if percent and settings.candidate_rtdetr_url is None:
         raise HsiError("CANDIDATE_RTDETR_URL is not set, so there is no candidate to ask: set it")
-
-    async def change(log: EventLog, _: Pool) -> int:
-        return await _change(log, settings, percent)
-
-    old = with_servers(settings, change)
-    if as_json:
-        print(json.dumps({"old": old, "new": percent}))
-        return
-    print(f"the candidate answers for {percent} % of the pictures, before {old} %")
-
-
-async def _change(log: EventLog, settings: Settings, percent: int) -> int:
-    old = (await LiveSettings.load(log, settings)).current.candidate_percent
-    if old != percent:
-        await change_settings(
-            log,
-            [Change("candidate_percent", old, percent)],
-            actor=_who(),
-            command=f"trial-set-{secrets.token_hex(8)}",
+    if prompt and "trial_prompt" not in settings.trial_groups:
+        raise HsiError(
+            "neither CANDIDATE_PROMPT nor CANDIDATE_NEMOTRON_URL is set, so there is no candidate"
+            " to ask: set one"
         )
-    return old
+    given = {"candidate_percent": percent, "candidate_prompt_percent": prompt}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        raise HsiError("give --percent, --prompt-percent, or both")
+    return wanted
+
+
+async def _change(log: EventLog, settings: Settings, wanted: Mapping[str, int]) -> list[Change]:
+    now = (await LiveSettings.load(log, settings)).current
+    changes = [Change(name, getattr(now, name), value) for name, value in wanted.items()]
+    if news := [each for each in changes if each.old != each.new]:
+        command = f"trial-set-{secrets.token_hex(8)}"
+        await change_settings(log, news, actor=_who(), command=command)
+    return changes
 
 
 def _who() -> str:
@@ -159,14 +198,14 @@ def _prompts_table(rows: Sequence[TrialPromptRow]) -> Table:
     table = Table(box=None, pad_edge=False)
     for title in ("camera", "candidate prompt", "beside"):
         table.add_column(title)
-    for title in ("events", "failed", "agreement", "drift", "p95 s", "beside p95"):
+    for title in ("events", "canaries", "failed", "agreement", "drift", "p95 s", "beside p95"):
         table.add_column(title, justify="right")
     for row in rows:
         candidate = f"{row.candidate_prompt} {row.candidate_model or '-'}"
         texts = (row.camera_id, candidate, _model(row.prompt_version, row.model))
         table.add_row(
             *(Text(visible(text)) for text in texts),
-            *map(str, (row.events, row.failed)),
+            *map(str, (row.events, row.canaries, row.failed)),
             _number(row.agreement, ".3f"),
             _number(row.drift, "+.1f"),
             _number(row.candidate_p95_seconds, ".1f"),

@@ -5,6 +5,7 @@
 
 import asyncio
 import io
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import aiohttp
@@ -16,6 +17,7 @@ from domain.errors import HsiError, PermanentError, ServiceUnavailableError
 from inference.enrichment_ports import BadAnswerError, Captioned, Described, Embedded
 from inference.http_calls import NoAnswerError, TooLongAnswerError, answer_of
 from inference.ports import ModelIdentity
+from inference.trust import login_of, session_of, trusted
 
 READ_SECONDS = 30.0
 FULL_SCALE = 32_767
@@ -62,9 +64,11 @@ class _HttpService:
         connect_timeout: float = 10.0,
         read_timeout: float = READ_SECONDS,
         health_timeout: float = 5.0,
+        ca_path: Path | None = None,
     ) -> None:
         self._name = name
-        self._url = url.rstrip("/")
+        self._url, self._login = login_of(url)
+        self._trusted = trusted(ca_path) if url.startswith("https://") else None
         self._timeout = aiohttp.ClientTimeout(
             total=connect_timeout + read_timeout, connect=connect_timeout, sock_read=read_timeout
         )
@@ -121,7 +125,7 @@ class _HttpService:
         data: aiohttp.FormData | None = None,
     ) -> tuple[int, bytes]:
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = session_of(self._trusted, self._login)
         try:
             return await answer_of(self._session, method, url, timeout, data)
         except NoAnswerError as error:
@@ -133,8 +137,8 @@ class _HttpService:
 class FlorenceCaptioner(_HttpService):
     """`POST /caption` → `{"caption": "…"}`."""
 
-    def __init__(self, url: str, **timeouts: float) -> None:
-        super().__init__("florence", url, **timeouts)
+    def __init__(self, url: str, ca_path: Path | None = None, /, **timeouts: float) -> None:
+        super().__init__("florence", url, ca_path=ca_path, **timeouts)
 
     async def caption(self, jpeg: bytes) -> Captioned:
         answer, identity = await self._ask("/caption", jpeg, _Caption)
@@ -147,8 +151,8 @@ class FlorenceCaptioner(_HttpService):
 class ClipEmbedder(_HttpService):
     """`POST /embed` → `{"embedding": [768 numbers]}`."""
 
-    def __init__(self, url: str, **timeouts: float) -> None:
-        super().__init__("clip", url, **timeouts)
+    def __init__(self, url: str, ca_path: Path | None = None, /, **timeouts: float) -> None:
+        super().__init__("clip", url, ca_path=ca_path, **timeouts)
 
     async def embed(self, jpeg: bytes) -> Embedded:
         answer, identity = await self._ask("/embed", jpeg, _Embedding)
@@ -161,8 +165,8 @@ class ClipEmbedder(_HttpService):
 class AttributeReader(_HttpService):
     """`POST /enrich` with `object_type` → `{"attributes": [{name, value, confidence}]}`."""
 
-    def __init__(self, url: str, **timeouts: float) -> None:
-        super().__init__("enrichment", url, **timeouts)
+    def __init__(self, url: str, ca_path: Path | None = None, /, **timeouts: float) -> None:
+        super().__init__("enrichment", url, ca_path=ca_path, **timeouts)
 
     async def describe(self, jpeg: bytes, label: str) -> Described:
         answer, identity = await self._ask("/enrich", jpeg, _Attributes, object_type=label)

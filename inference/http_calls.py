@@ -2,6 +2,8 @@
 
 import aiohttp
 
+from inference.trust import advised
+
 MOST_BYTES = 1 << 20
 """A longer answer is none: an embedding of 4,096 numbers takes some 90 kB."""
 
@@ -35,4 +37,4 @@ async def answer_of(
     except TimeoutError as error:
         raise NoAnswerError(f"{url} did not answer in time (timeout)") from error
     except aiohttp.ClientError as error:
-        raise NoAnswerError(f"{url} cannot be reached: {error}") from error
+        raise NoAnswerError(advised(f"{url} cannot be reached: {error}")) from error

@@ -6,20 +6,20 @@ may be fewer boxes above BOX_FLOOR than an adapter with the model in its hands w
 
 import asyncio
 import io
-import ssl
 from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
-from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
+from domain.errors import HsiError, ServiceUnavailableError, TransientError
 from domain.events import Box
 from inference.boxes import MOST_BOXES
 from inference.detect_wire import Answer, Health
 from inference.http_calls import NoAnswerError, TooLongAnswerError, answer_of
 from inference.images import upload
 from inference.ports import BOX_FLOOR, Detected, ModelIdentity, ModelRefusedError, Picture
+from inference.trust import login_of, session_of, trusted
 
 _NOT_THE_PICTURE = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 """Refusals that say nothing about the picture: wrong address, missing rights, too much at once."""
@@ -39,7 +39,7 @@ class HttpDetector:
         health_timeout: float = 5.0,
         ca_path: Path | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url, self._login = login_of(url)
         self._trusted = trusted(ca_path) if url.startswith("https://") else None
         self._timeout = aiohttp.ClientTimeout(
             total=connect_timeout + read_timeout,
@@ -109,27 +109,13 @@ class HttpDetector:
         data: aiohttp.FormData | None = None,
     ) -> tuple[int, bytes]:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._trusted) if self._trusted else None
-            self._session = aiohttp.ClientSession(connector=connector)
+            self._session = session_of(self._trusted, self._login)
         try:
             return await answer_of(self._session, method, url, timeout, data)
         except NoAnswerError as error:
             raise self._away(str(error)) from error
         except TooLongAnswerError as error:
             raise TransientError(str(error)) from error
-
-
-def trusted(ca_path: Path | None) -> ssl.SSLContext | None:
-    """Return what an https:// server is checked against; None takes the system's authorities."""
-    if ca_path is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca_path)
-    except (OSError, ssl.SSLError) as error:
-        raise PermanentError(
-            f"RTDETR_CA_PATH={ca_path} cannot be read: write the path of a PEM file with the "
-            f"authority that signed the detector's certificate ({error})"
-        ) from error
 
 
 def _decode(body: bytes, kind: type[_Answered], url: str) -> _Answered:

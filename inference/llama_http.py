@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -11,6 +12,7 @@ from domain.errors import HsiError, PermanentError, ServiceUnavailableError, Tra
 from domain.names import clean_text
 from domain.prompt import UnusableReplyError
 from inference.llama_wire import ErrorReply, text_of
+from inference.trust import advised, login_of, session_of, trusted
 
 SERVICE: Final = "risk_model"
 
@@ -58,8 +60,11 @@ class ContextExceededError(PermanentError):
 class LlamaHttp:
     """Requests to one server; connections are kept until `close`."""
 
-    def __init__(self, url: str, api_key: str | None, timeouts: Timeouts) -> None:
-        self.url = url.rstrip("/")
+    def __init__(
+        self, url: str, api_key: str | None, timeouts: Timeouts, ca_path: Path | None = None
+    ) -> None:
+        self.url, self._login = login_of(url)
+        self._trusted = trusted(ca_path) if url.startswith("https://") else None
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeouts = timeouts
         self._client: aiohttp.ClientSession | None = None
@@ -108,7 +113,7 @@ class LlamaHttp:
                 " if it is only slow, raise NEMOTRON_READ_TIMEOUT"
             ) from error
         except aiohttp.ClientError as error:
-            raise self._away(str(error) or type(error).__name__) from error
+            raise self._away(advised(str(error) or type(error).__name__)) from error
 
     def _refusal(
         self, path: str, status: int, body: bytes, retry_after: float | None
@@ -137,7 +142,7 @@ class LlamaHttp:
     def _session(self) -> aiohttp.ClientSession:
         # Made on first use: a session belongs to the event loop that is running then.
         if self._client is None:
-            self._client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._client = session_of(self._trusted, self._login)
         return self._client
 
 

@@ -8,6 +8,7 @@ left out by priority and said (domain/prompt_cuts.py); no more is asked at once 
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Final, Literal
 
 from domain.errors import PermanentError
@@ -51,8 +52,9 @@ class LlamaRiskModel:
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         prompt: Prompt | None = None,
+        ca_path: Path | None = None,
     ) -> None:
-        self._http = LlamaHttp(url, api_key, timeouts or Timeouts())
+        self._http = LlamaHttp(url, api_key, timeouts or Timeouts(), ca_path)
         self._api = api
         self._prompt = prompt or load_prompt()
         self._guard = ContextGuard(self._http, chat=api == "chat")

@@ -26,7 +26,6 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import aio as grpc_aio
@@ -38,6 +37,7 @@ from inference.images import square
 from inference.model_control import ModelControl
 from inference.ports import Detected, ModelIdentity, ModelRefusedError, Picture
 from inference.triton_channel import TritonRefusedError, connect, refusals
+from inference.triton_request import InferRequests
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class TritonDetector:
         self._not_repaired_before = 0.0
         self._client = connect(url, self._options.ca_path)
         self._control = ModelControl(self._client, url, timeout=self._options.health_timeout)
+        self._requests = InferRequests(self._client, self._model, tuple(_OUTPUTS))
         self._gathering: Gathering[_Asked, Detected] = Gathering(
             self._request, lambda: self.max_batch, self._options.limits
         )
@@ -188,17 +189,11 @@ class TritonDetector:
         return await self._infer([entry.picture for entry in asked], left)
 
     async def _infer(self, pictures: list[Picture], deadline: float) -> list[Detected | HsiError]:
-        inputs = await asyncio.to_thread(_to_inputs, pictures)
+        squares = await asyncio.to_thread(_squares, pictures)
+        sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64)
         began = perf_counter()
         with self._errors_told(pictures):
-            result = await self._client.infer(
-                self._model,
-                inputs,
-                outputs=[grpc_aio.InferRequestedOutput(name) for name in _OUTPUTS],
-                # The server drops what still waits in its queue when nobody waits for it here.
-                timeout=int(deadline * 1_000_000),
-                client_timeout=deadline,
-            )
+            result = await self._requests.ask(squares, sizes, deadline)
         each_ms = round((perf_counter() - began) * 1000 / len(pictures), 2)
         answer = self._answer(result, len(pictures))
         version = result.get_response().model_version
@@ -297,19 +292,8 @@ def _detected(
     return Detected(boxes, identity, each_ms)
 
 
-def _to_inputs(pictures: list[Picture]) -> list[grpc_aio.InferInput]:
-    images = np.empty((len(pictures), 3, SIDE, SIDE), np.uint8)
-    for planes, picture in zip(images, pictures, strict=True):
-        # numpy's transposed copy takes six times as long.
-        cv2.split(square(picture, SIDE), list(planes))
-    sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64)
-    arrays: dict[str, NDArray[Any]] = {"images": images, "orig_target_sizes": sizes}
-    inputs = []
-    for name, array in arrays.items():
-        entry = grpc_aio.InferInput(name, array.shape, _INPUTS[name][0])
-        entry.set_data_from_numpy(array)
-        inputs.append(entry)
-    return inputs
+def _squares(pictures: list[Picture]) -> list[NDArray[np.uint8]]:
+    return [square(picture, SIDE) for picture in pictures]
 
 
 def _type(entry: Any) -> str:  # noqa: ANN401 - a generated protobuf class

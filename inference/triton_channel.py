@@ -1,15 +1,15 @@
 """The gRPC channel to Triton, and what its refusals mean: shared by detector and model control."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import grpc
 from tritonclient.grpc import aio as grpc_aio
 from tritonclient.utils import InferenceServerException
 
-from domain.errors import PermanentError
+from inference.trust import advised, trusted
 
 DEFAULT_PORT = 8001
 _LARGEST_ANSWER = 64 * 1024 * 1024
@@ -29,15 +29,12 @@ def connect(url: str, ca_path: Path | None = None) -> grpc_aio.InferenceServerCl
     """Return a client on one channel; nothing is connected yet. Call it in the running loop.
 
     `grpcs://` checks the server's certificate against `ca_path`, else against the system's own
-    authorities. Raises PermanentError for a file that cannot be read.
+    authorities. Raises PermanentError for a file that cannot be used.
     """
     parts = urlsplit(url)
     encrypted = parts.scheme == "grpcs"
-    if encrypted and ca_path and not os.access(ca_path, os.R_OK):
-        raise PermanentError(
-            f"RTDETR_CA_PATH={ca_path} cannot be read: write the path of a PEM file with the "
-            "authority that signed the detector's certificate"
-        )
+    if encrypted:
+        trusted(ca_path)  # gRPC would not say what is wrong with the file
     return grpc_aio.InferenceServerClient(
         f"{parts.hostname}:{parts.port or DEFAULT_PORT}",
         ssl=encrypted,
@@ -52,6 +49,12 @@ def connect(url: str, ca_path: Path | None = None) -> grpc_aio.InferenceServerCl
     )
 
 
+def refused(error: grpc.RpcError) -> TritonRefusedError:
+    """Return what gRPC's own error says."""
+    status = str(error.code()).removeprefix("StatusCode.")
+    return TritonRefusedError(status, str(error.details()))
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn the client's errors into TritonRefusedError."""
@@ -59,4 +62,4 @@ def refusals() -> Iterator[None]:
         yield
     except InferenceServerException as error:
         status = str(error.status()).removeprefix("StatusCode.")
-        raise TritonRefusedError(status, str(error.message())) from error
+        raise TritonRefusedError(status, advised(str(error.message()))) from error

@@ -22,6 +22,7 @@ from projections.versions import (
     drop,
     drop_order,
     enter,
+    has_tables,
     same_shape,
     set_state,
     versions_of,
@@ -120,35 +121,47 @@ async def begin_or_resume(connection: Connection, model: ReadModel, log: EventLo
     What was begun by other rules, from another log or with other columns is of no use any more.
     """
     async with connection.transaction():
-        versions = await versions_of(connection, model, log.incarnation)
-        for version in (versions.get("built"), versions.get("building")):
-            if version is None:
-                continue
-            ours = (version.rule_version, version.incarnation) == (model.version, log.incarnation)
-            if ours and (version.state == "building" or await _fits(connection, version, model)):
-                return Build.of(model, version, log)
-            await drop(connection, version)
-        version = await begin(connection, model, log.incarnation)
-        build = Build.of(model, version, log)
-        if isinstance(model, Writing):
-            await add_order(connection, version, model)
-        else:
-            for table in model.tables:
+        version = await _unfinished(connection, model, log)
+        if version is None:
+            version = await begin(connection, model, log.incarnation)
+            for table in () if isinstance(model, Writing) else model.tables:
                 await add_constraints(connection, version, table)
-        return build
+        if version.state == "building" and isinstance(model, Writing):
+            await add_order(connection, version, model)
+        return Build.of(model, version, log)
+
+
+async def _unfinished(connection: Connection, model: ReadModel, log: EventLog) -> Version | None:
+    versions = await versions_of(connection, model, log.incarnation)
+    for version in (versions.get("built"), versions.get("building")):
+        if version is None:
+            continue
+        ours = (version.rule_version, version.incarnation) == (model.version, log.incarnation)
+        if ours and await _fits(connection, version, model):
+            return version
+        await drop(connection, version)
+    return None
 
 
 async def _fits(connection: Connection, version: Version, model: ReadModel) -> bool:
+    if version.state == "building":  # It has columns of its own; the switch compares the others.
+        return await has_tables(connection, version.schema, model)
     return await same_shape(connection, version.schema, model)
 
 
-def prepare(builds: Sequence[Build], window: Window) -> Step:
+async def prepare(builds: Sequence[Build], window: Window) -> Step:
     """Make a window ready to be written to the builds; it needs no connection.
 
     May run while the window before is being written: what a window holds lies behind the ones
-    before it, whether or not the cursors have reached that.
+    before it, whether or not the cursors have reached that. No thread does it: it would take turns
+    with the one that sends while PostgreSQL waits (measured: a tenth more processor time).
     """
-    parts = [part for build in builds if (part := build.part(window)) is not None]
+    parts = []
+    for build in builds:
+        part = build.part(window)
+        if part is not None:
+            parts.append(part)
+        await asyncio.sleep(0)  # PostgreSQL is sent what it waits for
     events = sum(len(run) for run in window.values())
     return Step(parts, events, min(run[-1].recorded_at for run in window.values()))
 
@@ -194,8 +207,7 @@ async def _prepared(
 ) -> AsyncGenerator[Step, None]:
     async with aclosing(windows):
         async for window in windows:
-            # In a thread, so that what PostgreSQL waits for is sent meanwhile.
-            yield await asyncio.to_thread(prepare, builds, window)
+            yield await prepare(builds, window)
 
 
 async def _one_ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:

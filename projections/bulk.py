@@ -16,6 +16,9 @@ from streams.envelope import Envelope
 CHUNK: Final = 256 * 1024
 """Bytes handed to PostgreSQL at once."""
 
+EDGE: Final = "build_edge"
+"""Column of a table being built: empty, it takes what stands before the first comma of a line."""
+
 ORDER: Final = "build_order"
 """Column of a table being built: the order in which its rows came."""
 
@@ -45,8 +48,8 @@ class Text:
 class Copied:
     """One window of a read model as a rebuild writes it: rows are copied, or deferred to the end.
 
-    The text is made with the object, which needs no connection: in a thread, while the window
-    before is being written.
+    The text is made with the object, which needs no connection: while the window before is being
+    written.
     """
 
     def __init__(self, model: Writing, envelopes: Sequence[Envelope], order: int) -> None:
@@ -84,7 +87,7 @@ def _text(write: Write, order: int) -> bytes:
 
 
 async def _copy(connection: Connection, write: Write, data: bytes) -> None:
-    names = (*write.rows[0].__struct_fields__, ORDER)
+    names = (EDGE, *write.rows[0].__struct_fields__, ORDER)
     statement = COPY.format(Identifier(write.table or ""), SQL(", ").join(map(Identifier, names)))
     view = memoryview(data)
     async with connection.cursor().copy(statement) as copy:
@@ -93,27 +96,34 @@ async def _copy(connection: Connection, write: Write, data: bytes) -> None:
 
 
 def csv(rows: Sequence[msgspec.Struct], order: int) -> bytes:
-    r"""Return rows, each with `order` behind it, as CSV with `\` as escape and `null` as NULL.
+    r"""Return rows, each behind an empty value and before `order`, as CSV.
 
-    A JSON array without its brackets is such a line, but for the control characters; so the rows
-    are encoded at the speed of JSON. Split and join take half of the time of `bytes.replace`.
+    `\` is the escape and `null` stands for NULL. A JSON array is such a line, but for the control
+    characters; so the values of all rows are encoded as one array, at the speed of JSON, with the
+    end of a line as one value more.
     """
-    values: list[Sequence[object]] = [msgspec.structs.astuple(row) for row in rows]
-    if arrays := _arrays(type(rows[0])):
-        values = [[_array(v) if n in arrays else v for n, v in enumerate(each)] for each in values]
-    end = b",%d\n" % order
-    lines = end.join(_encoder.encode_lines(values)[1:-2].split(b"]\n[")) + end
+    end = msgspec.Raw(b"%d\n" % order)
+    arrays = _arrays(type(rows[0]))
+    values: list[object] = []
+    for row in rows:
+        values += msgspec.structs.astuple(row)
+        for from_end in arrays:
+            values[from_end] = _array(values[from_end])
+        values.append(end)
+    lines = b"," + _encoder.encode(values)[1:-1]
     # Escapes of quote and backslash are CSV's too.
     return _ESCAPES.sub(_unescaped, lines) if b"\\" in lines else lines
 
 
 @lru_cache
-def _arrays(kind: type[msgspec.Struct]) -> frozenset[int]:
-    """Return which fields of a row are text arrays."""
-    hints = get_type_hints(kind)
-    kinds = [(hints[name], *get_args(hints[name])) for name in kind.__struct_fields__]
-    return frozenset(
-        n for n, each in enumerate(kinds) if any(get_origin(one) is tuple for one in each)
+def _arrays(kind: type[msgspec.Struct]) -> tuple[int, ...]:
+    """Return which fields of a row are text arrays, counted from the last: that one is -1."""
+    hints, names = get_type_hints(kind), kind.__struct_fields__
+    kinds = [(hints[name], *get_args(hints[name])) for name in names]
+    return tuple(
+        n - len(names)
+        for n, each in enumerate(kinds)
+        if any(get_origin(one) is tuple for one in each)
     )
 
 

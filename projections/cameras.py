@@ -23,15 +23,17 @@ from streams.envelope import Envelope
 # that is known, unless it was removed: then it is there again, as found.
 REGISTER: Final = """
 INSERT INTO cameras AS c (
-    id, name, folder, source, enabled, entry_point, confirmed, created_at, changed)
+    id, name, folder, source, enabled, entry_point, when_unavailable, confirmed, created_at,
+    changed)
 VALUES (
     %(id)s, %(name)s, %(folder)s, %(source)s, %(enabled)s, %(entry_point)s,
-    %(source)s = 'api', %(at)s, %(position)s)
+    %(when_unavailable)s, %(source)s = 'api', %(at)s, %(position)s)
 ON CONFLICT (id) DO UPDATE SET
     name = EXCLUDED.name, folder = EXCLUDED.folder, source = EXCLUDED.source,
     enabled = EXCLUDED.enabled, entry_point = EXCLUDED.entry_point,
-    confirmed = EXCLUDED.confirmed, created_at = COALESCE(c.created_at, EXCLUDED.created_at),
-    removed_at = NULL, changed = EXCLUDED.changed
+    when_unavailable = EXCLUDED.when_unavailable, confirmed = EXCLUDED.confirmed,
+    created_at = COALESCE(c.created_at, EXCLUDED.created_at), removed_at = NULL,
+    changed = EXCLUDED.changed
 WHERE (c.changed IS NULL OR EXCLUDED.changed > c.changed)
   AND (EXCLUDED.source = 'api' OR c.created_at IS NULL OR c.removed_at IS NOT NULL)
 """
@@ -40,6 +42,7 @@ UPDATE: Final = """
 UPDATE cameras SET
     name = COALESCE(%(name)s, name), enabled = COALESCE(%(enabled)s, enabled),
     entry_point = COALESCE(%(entry_point)s, entry_point),
+    when_unavailable = COALESCE(%(when_unavailable)s, when_unavailable),
     confirmed = COALESCE(%(confirmed)s, confirmed), changed = %(position)s
 WHERE id = %(id)s AND %(position)s::bigint[] > changed
 """
@@ -101,6 +104,7 @@ async def _configure(connection: Connection, envelope: Envelope) -> None:
                     "source": event.source,
                     "enabled": event.enabled,
                     "entry_point": event.entry_point,
+                    "when_unavailable": event.when_unavailable,
                 },
             )
         case CameraUpdated():
@@ -111,6 +115,7 @@ async def _configure(connection: Connection, envelope: Envelope) -> None:
                     "name": None if event.name is None else _text(event.name),
                     "enabled": event.enabled,
                     "entry_point": event.entry_point,
+                    "when_unavailable": event.when_unavailable,
                     "confirmed": event.confirmed,
                 },
             )

@@ -1,19 +1,19 @@
 """How this product reaches PostgreSQL: one URL form in, one pool out."""
 
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, LiteralString
-from urllib.parse import urlsplit
+from typing import Any, Final, LiteralString, Self
+from urllib.parse import parse_qsl, urlsplit
 from weakref import WeakKeyDictionary
 
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, OperationalError, sql
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from domain.errors import PermanentError
 
 Connection = AsyncConnection[TupleRow]
-Pool = AsyncConnectionPool[Connection]
 
 DATABASE = "database"
 """The service name under which health and errors speak of PostgreSQL."""
@@ -34,6 +34,17 @@ ALIVE_SECONDS = 0.5
 _SCHEMES = ("postgresql", "postgres")
 
 
+class Pool(AsyncConnectionPool[Connection]):
+    """Connections to one PostgreSQL; knows why the last attempt to make one failed."""
+
+    refusal: str = ""
+
+    def reason(self, error: Exception) -> str:
+        """Return what an error says, with the refusal behind it where nobody was connected."""
+        waited = isinstance(error, PoolTimeout) and self.refusal
+        return f"{error}: {self.refusal}" if waited else str(error).strip()
+
+
 class BadDatabaseUrlError(PermanentError):
     """DATABASE_URL names something that is not PostgreSQL."""
 
@@ -49,6 +60,33 @@ def libpq_url(database_url: str) -> str:
         )
         raise BadDatabaseUrlError(message)
     return f"postgresql://{rest}"
+
+
+def check_authority(database_url: str) -> None:
+    """Raise PermanentError when the file of DATABASE_CA_PATH cannot be used."""
+    path = _authority(database_url)
+    try:
+        ssl.create_default_context(cafile=path) if path else None
+    except (OSError, ssl.SSLError) as error:
+        raise PermanentError(
+            f"DATABASE_CA_PATH={path} cannot be read: write the path of a PEM file with the "
+            f"authority that signed PostgreSQL's certificate ({error})"
+        ) from error
+
+
+def advised(message: str, database_url: str) -> str:
+    """Add what to do to what libpq says of a server that is not trusted; on one line."""
+    message = " ".join(message.split())
+    if not _authority(database_url) or not ("SSL" in message or "certificate" in message):
+        return message
+    return (
+        f"{message}; PostgreSQL must speak TLS, with a certificate that names the host in "
+        "DATABASE_URL and is signed by an authority in DATABASE_CA_PATH"
+    )
+
+
+def _authority(database_url: str) -> str | None:
+    return dict(parse_qsl(urlsplit(database_url).query)).get("sslrootcert")
 
 
 def shown_url(database_url: str) -> str:
@@ -83,10 +121,16 @@ async def open_pool(
     not wait for the disk (rows and checkpoints are lost together, or not at all). Who asks for a
     connection waits at most `wait_seconds` for one.
     """
+    url = libpq_url(database_url)
+    check_authority(url)
     options = "-c timezone=UTC" + (_BACKGROUND if rebuildable else "")
-    pool: Pool = AsyncConnectionPool(
-        libpq_url(database_url),
-        connection_class=AsyncConnection[TupleRow],
+
+    def tell(refusal: str) -> None:
+        pool.refusal = advised(refusal, url)
+
+    pool = Pool(
+        url,
+        connection_class=_telling(tell),
         kwargs={"options": options, "application_name": f"hsi-{name}"},
         min_size=0,
         max_size=max_size,
@@ -98,6 +142,26 @@ async def open_pool(
     )
     await pool.open()
     return pool
+
+
+def _telling(tell: Callable[[str], None]) -> type[Connection]:
+    """Return a kind of connection that tells why it could not be made; "" once it could.
+
+    The pool itself only writes that to the log, and tells its callers that they waited in vain.
+    """
+
+    class Telling(AsyncConnection[TupleRow]):
+        @classmethod
+        async def connect(cls, conninfo: str = "", **options: Any) -> Self:  # noqa: ANN401 - the driver's own
+            try:
+                made = await super().connect(conninfo, **options)
+            except OperationalError as error:
+                tell(str(error))
+                raise
+            tell("")
+            return made
+
+    return Telling
 
 
 def _alive_lately() -> Callable[[Connection], Awaitable[None]]:

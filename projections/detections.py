@@ -1,4 +1,7 @@
-"""The detections: every object that reached the threshold in a picture."""
+"""The detections: every object that reached the threshold in a picture.
+
+And the pictures that people were told of before anybody had looked at them.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,11 +9,17 @@ from typing import Final
 
 import msgspec
 
-from domain.events import ObjectsDetected
+from domain.events import ActivityUnverified, ObjectsDetected
 from domain.ids import detection_id
 from projections.database import Connection
 from projections.read_model import Run, Write, write_rows
-from projections.redaction import DELETE_DETECTIONS, detection_writes, redact
+from projections.redaction import (
+    DELETE_DETECTIONS,
+    DELETE_UNVERIFIED,
+    detection_writes,
+    redact,
+)
+from projections.unverified import tellings
 from streams.envelope import Envelope
 
 # A picture's boxes never change once they are told, so the first telling stands.
@@ -30,7 +39,7 @@ ON CONFLICT DO NOTHING
 """
 
 
-class _Detection(msgspec.Struct, frozen=True):
+class _Detection(msgspec.Struct, frozen=True, gc=False):
     id: str
     picture_id: str
     file_id: str
@@ -54,31 +63,36 @@ class Detections:
     name = "detections"
     version = 1
     streams = ("detections", "assessments")
-    tables = ("detections", "detection_redactions")
+    tables = ("detections", "unverified", "detection_redactions")
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Insert one row a box at or above its event's threshold."""
-        for write in self.writes(Run(envelopes)):
+        run = Run(envelopes)
+        for write in self.writes(run):
             await write_rows(connection, write.statement, write.rows)
         await redact(connection, envelopes, DELETE_DETECTIONS)
+        if any(run.of(ActivityUnverified)):
+            await redact(connection, envelopes, DELETE_UNVERIFIED)
 
     def writes(self, run: Run) -> list[Write]:
         """Return the rows of a run; of one detection that is told twice, the first."""
         rows: dict[str, _Detection] = {}
         for event, envelope in run.of(ObjectsDetected):
-            for row in _detections(event, envelope.recorded_at):
-                rows.setdefault(row.id, row)
+            _detect(rows, event, envelope.recorded_at)
         inserted = Write(INSERT_DETECTIONS, list(rows.values()), "detections")
-        return [inserted, *detection_writes(run)]
+        return [inserted, tellings(run), *detection_writes(run)]
 
 
-def _detections(event: ObjectsDetected, recorded_at: datetime) -> list[_Detection]:
+def _detect(rows: dict[str, _Detection], event: ObjectsDetected, recorded_at: datetime) -> None:
+    """Add what an event saw to the rows, unless it was told before."""
     picture_id, file_id, camera_id = event.picture_id, event.file_id, event.camera_id
     captured_at, threshold = event.captured_at, event.threshold
     model, model_version, fallback = event.model, event.model_version, event.fallback
-    return [
-        _Detection(
-            detection_id(picture_id, index),
+    for index, box in enumerate(event.boxes):
+        if box.score < threshold or (key := detection_id(picture_id, index)) in rows:
+            continue
+        rows[key] = _Detection(
+            key,
             picture_id,
             file_id,
             camera_id,
@@ -94,6 +108,3 @@ def _detections(event: ObjectsDetected, recorded_at: datetime) -> list[_Detectio
             fallback,
             recorded_at,
         )
-        for index, box in enumerate(event.boxes)
-        if box.score >= threshold
-    ]

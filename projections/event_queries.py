@@ -1,10 +1,11 @@
 """Events counted: by level, camera and day, and how long each stage took."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composed
 
 from domain.events import Level
 from projections.event_rows import EVENT_CONDITIONS
@@ -14,7 +15,7 @@ from projections.rows import EventFilter, Row
 
 EVENT_COUNTS: Final = SQL(
     """SELECT camera_id, risk_level, reviewed, is_fast_path, count(*) AS events
-    FROM events WHERE stage IS NOT NULL AND {conditions} GROUP BY 1, 2, 3, 4"""
+    FROM {table} AND {conditions} GROUP BY 1, 2, 3, 4"""
 )
 
 RISK_BY_DAY: Final = SQL(
@@ -90,7 +91,7 @@ class EventQueries(Reader):
     async def event_counts(self, wanted: EventFilter) -> list[EventCount]:
         """Return how many events there are of each camera, level and state of review."""
         values = page_values(asdict(wanted), 0, None)
-        statement = EVENT_COUNTS.format(conditions=page_conditions(EVENT_CONDITIONS, values))
+        statement = _counts_statement(values)
         return await self._all(EventCount, statement, values)
 
     async def risk_by_day(self, days: Days) -> list[RiskDay]:
@@ -108,3 +109,13 @@ class EventQueries(Reader):
     async def stage_times(self, since: datetime, limit: int) -> list[StageTimes]:
         """Return the newest pictures that came in since a moment, with the times of their way."""
         return await self._all(StageTimes, STAGE_TIMES, {"since": since, "limit": limit})
+
+
+def _counts_statement(values: Mapping[str, object]) -> Composed:
+    """Return the statement that counts events, of one label from the table of labels alone."""
+    if "object_type" in values:
+        label = {"object_type": SQL("label = %(object_type)s")}
+        table, known = SQL("event_labels WHERE true"), {**EVENT_CONDITIONS, **label}
+    else:
+        table, known = SQL("events WHERE stage IS NOT NULL"), EVENT_CONDITIONS
+    return EVENT_COUNTS.format(table=table, conditions=page_conditions(known, values))

@@ -12,11 +12,12 @@ EVENT_COLUMNS: Final = SQL(
     """id, batch_id, camera_id, started_at, ended_at, stage, is_fast_path, close_reason,
     picture_ids, labels, risk_score, risk_level, summary, reasoning, rule_score, rule_level,
     floor, rule_summary, rule_reasoning, signals::text AS signals, facts::text AS facts,
-    rules_version, assessed_at, model_stage, model_score, model_assessed_score,
-    model_assessed_level, model, model_prompt_version, model_prompt_sha256, model_raw_text,
+    rules_version, alert_within_seconds, assessed_at, model_stage, model_score,
+    model_assessed_score, model_assessed_level, model, model_prompt_version,
+    model_prompt_sha256, model_raw_text,
     model_tokens_in, model_tokens_out, model_seconds, model_tokens_cached,
-    model_context_window, model_left_out, model_summary, model_reasoning,
-    refined_at, reviewed, notes, reviewed_by, reviewed_at, held"""
+    model_context_window, model_left_out, model_canary, model_candidate_failure,
+    model_summary, model_reasoning, refined_at, reviewed, notes, reviewed_by, reviewed_at, held"""
 )
 
 EVENT_CONDITIONS: Final = {
@@ -26,7 +27,9 @@ EVENT_CONDITIONS: Final = {
     "start": SQL("started_at >= %(start)s"),
     "end": SQL("started_at < %(end)s"),
     "reviewed": SQL("reviewed = %(reviewed)s"),
-    "object_type": SQL("labels @> ARRAY[%(object_type)s]::text[]"),
+    "object_type": SQL(
+        "EXISTS (SELECT FROM event_labels l WHERE l.id = events.id AND l.label = %(object_type)s)"
+    ),
     "is_fast_path": SQL("is_fast_path = %(is_fast_path)s"),
     "after_id": SQL("(started_at, id) < (%(after_at)s, %(after_id)s)"),
 }

@@ -128,7 +128,7 @@ class _Frame(msgspec.Struct, frozen=True):
     frame: int
 
 
-class _Picture(msgspec.Struct, omit_defaults=True):
+class _Picture(msgspec.Struct, omit_defaults=True, gc=False):
     """What one run tells about one picture; the same first-one-counts rule as the statement."""
 
     picture_id: str

@@ -46,6 +46,7 @@ _COUNTS: Final = SQL(
     """SELECT component, level, count(*) AS records FROM logs WHERE at >= %(since)s
     GROUP BY component, level ORDER BY component, level"""
 )
+_OLD: Final = SQL("SELECT count(*) AS records FROM logs WHERE at < %(before)s")
 _DELETE: Final = SQL("DELETE FROM logs WHERE at < %(before)s")
 
 _MOST_ID: Final = 2**63 - 1
@@ -62,6 +63,10 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True):
 
     component: str
     level: int
+    records: int
+
+
+class _Old(msgspec.Struct, frozen=True):
     records: int
 
 
@@ -134,6 +139,11 @@ class LogQueries(Reader):
     async def log_counts(self, since: datetime) -> list[LogCount]:
         """Return how many records there are since a moment, by component and level."""
         return await self._all(LogCount, _COUNTS, {"since": since})
+
+    async def old_logs(self, before: datetime) -> int:
+        """Return how many records are older."""
+        found = await self._first(_Old, _OLD, {"before": before})
+        return found.records if found else 0
 
     async def delete_logs(self, before: datetime) -> int:
         """Delete what is older; return how many records that were."""

@@ -13,7 +13,14 @@ from yoyo.connections import DatabaseURI
 from yoyo.migrations import default_migration_table
 
 from domain.errors import ServiceUnavailableError
-from projections.database import CONNECT_SECONDS, DATABASE, libpq_url, shown_url
+from projections.database import (
+    CONNECT_SECONDS,
+    DATABASE,
+    advised,
+    check_authority,
+    libpq_url,
+    shown_url,
+)
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -54,10 +61,12 @@ def _migrations() -> Any:  # noqa: ANN401 - yoyo is untyped
 def _locked(database_url: str) -> Iterator[PostgresqlPsycopgBackend]:
     """Give a yoyo backend while no other process migrates this database."""
     url = libpq_url(database_url)
+    check_authority(url)
     try:
         guard = psycopg.connect(url, autocommit=True, connect_timeout=int(CONNECT_SECONDS))
     except psycopg.OperationalError as error:
-        message = f"PostgreSQL at {shown_url(url)} cannot be reached to migrate it: {error}"
+        why = advised(str(error), url)
+        message = f"PostgreSQL at {shown_url(url)} cannot be reached to migrate it: {why}"
         raise ServiceUnavailableError(DATABASE, message) from error
     with guard:
         guard.execute("SELECT pg_advisory_lock(%s)", [LOCK])

@@ -1,6 +1,6 @@
 """Lists by pages: the conditions that a filter asks for, and where the next page begins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeVar
 
 from psycopg.sql import SQL, Composed
@@ -27,8 +27,8 @@ def page_values(wanted: Mapping[str, object], limit: int, after: str | None) -> 
     return values
 
 
-def page_conditions(known: Mapping[str, SQL], values: Mapping[str, object]) -> Composed:
-    """Return the conditions that `values` ask for, joined."""
+def page_conditions(known: Mapping[str, SQL], values: Collection[str]) -> Composed:
+    """Return the conditions that the names in `values` ask for, joined."""
     known = {**known, "cameras_seen": SEEN}
     return SQL(" AND ").join([SQL("true"), *(c for name, c in known.items() if name in values)])
 

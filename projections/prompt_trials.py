@@ -13,17 +13,19 @@ from streams.envelope import Envelope
 
 UPSERT: Final = """
 INSERT INTO prompt_comparisons AS t (
-    event_id, stage, camera_id, ended_at, error, agrees, drift, model, prompt_version, seconds,
-    candidate_model, candidate_prompt, candidate_seconds, ms, seq)
+    event_id, stage, camera_id, ended_at, canary, error, agrees, drift, model, prompt_version,
+    seconds, candidate_model, candidate_prompt, candidate_seconds, ms, seq)
 SELECT
-    event_id, stage, camera_id, ended_at, error, agrees, drift, model, prompt_version, seconds,
-    candidate_model, candidate_prompt, candidate_seconds, ms, seq
+    event_id, stage, camera_id, ended_at, canary, error, agrees, drift, model, prompt_version,
+    seconds, candidate_model, candidate_prompt, candidate_seconds, ms, seq
 FROM json_to_recordset(%(rows)s::json) AS r (
-    event_id text, stage text, camera_id text, ended_at timestamptz, error text, agrees boolean,
-    drift bigint, model text, prompt_version text, seconds double precision, candidate_model text,
-    candidate_prompt text, candidate_seconds double precision, ms bigint, seq bigint)
+    event_id text, stage text, camera_id text, ended_at timestamptz, canary boolean, error text,
+    agrees boolean, drift bigint, model text, prompt_version text, seconds double precision,
+    candidate_model text, candidate_prompt text, candidate_seconds double precision, ms bigint,
+    seq bigint)
 ON CONFLICT (event_id, stage) DO UPDATE SET
-    ended_at = EXCLUDED.ended_at, error = EXCLUDED.error, agrees = EXCLUDED.agrees,
+    ended_at = EXCLUDED.ended_at, canary = EXCLUDED.canary, error = EXCLUDED.error,
+    agrees = EXCLUDED.agrees,
     drift = EXCLUDED.drift, model = EXCLUDED.model, prompt_version = EXCLUDED.prompt_version,
     seconds = EXCLUDED.seconds, candidate_model = EXCLUDED.candidate_model,
     candidate_prompt = EXCLUDED.candidate_prompt, candidate_seconds = EXCLUDED.candidate_seconds,
@@ -49,6 +51,7 @@ class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     camera_id: str
     ended_at: datetime
+    canary: bool
     error: str | None
     agrees: bool | None
     drift: int | None
@@ -92,6 +95,7 @@ def _comparison(event: PromptCompared, envelope: Envelope) -> _Comparison:
         stage=event.stage,
         camera_id=event.camera_id,
         ended_at=event.ended_at,
+        canary=event.canary,
         error=event.error,
         agrees=event.agrees,
         drift=event.drift,

@@ -13,6 +13,7 @@ from projections.event_queries import EventQueries
 from projections.ledger_queries import LedgerQueries
 from projections.lineage_queries import LineageQueries
 from projections.log_table import LogQueries
+from projections.metric_queries import MetricQueries
 from projections.paging import page_conditions, page_of, page_values
 from projections.rows import (
     CameraRow,
@@ -25,12 +26,13 @@ from projections.storage_queries import StorageQueries
 from projections.system_queries import SystemQueries
 from projections.timeline_queries import TimelineQueries
 from projections.trial_queries import TrialQueries
+from projections.unverified_queries import UnverifiedQueries
 
 T = TypeVar("T")
 
 CAMERA_COLUMNS: Final = SQL(
-    """id, name, folder, source, enabled, entry_point, confirmed, created_at, removed_at,
-    last_seen_at, last_file_at"""
+    """id, name, folder, source, enabled, entry_point, when_unavailable, confirmed, created_at,
+    removed_at, last_seen_at, last_file_at"""
 )
 
 # created_at is NULL while only files of the camera, not its registration, have been applied.
@@ -75,10 +77,12 @@ class Queries(
     EnrichmentQueries,
     AccessQueries,
     LogQueries,
+    MetricQueries,
     EventQueries,
     SearchQueries,
     StorageQueries,
     TrialQueries,
+    UnverifiedQueries,
 ):
     """Every read the API makes.
 

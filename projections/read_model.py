@@ -47,6 +47,16 @@ class ReadModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Unhurried(ReadModel, Protocol):
+    """A read model that may be a moment behind: runs that come within it are applied together."""
+
+    @property
+    def pace_seconds(self) -> float:
+        """Return how long it waits for more once something is there."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """Rows for one statement, which reads them from `%(rows)s`; at most one row a key."""

@@ -1,7 +1,7 @@
 """What every query does: borrow a connection, run one statement, give typed rows."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import psycopg
@@ -10,6 +10,7 @@ from psycopg.rows import kwargs_row
 
 from domain.errors import ServiceUnavailableError
 from projections.database import DATABASE, Connection, Pool
+from projections.prepared import Prepared
 from projections.scope import rows_seen
 
 T = TypeVar("T")
@@ -26,11 +27,16 @@ class Reader:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
         """Lend a connection; raises ServiceUnavailableError when PostgreSQL does not answer."""
-        try:
+        with self._away_told():
             async with self._pool.connection() as connection:
                 yield connection
+
+    @contextmanager
+    def _away_told(self) -> Iterator[None]:
+        try:
+            yield
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            message = f"PostgreSQL does not answer: {str(error).strip()}"
+            message = f"PostgreSQL does not answer: {self._pool.reason(error)}"
             raise ServiceUnavailableError(DATABASE, message) from error
 
     async def _all(
@@ -53,17 +59,25 @@ class Reader:
                 if not connection.closed:
                     await connection.set_autocommit(False)
 
-    async def _text(
-        self, statement: Statement, parameters: Parameters, *, prepare: bool
-    ) -> str | None:
+    async def _text(self, statement: Statement, parameters: Parameters) -> str | None:
         """Return the text that a statement answers, None where it answers no row.
 
-        What it is made of is not cut to the cameras that the caller may see.
+        It is planned for these very values. What the text is made of is not cut to the cameras
+        that the caller may see.
         """
         async with self._alone() as connection:
-            cursor = await connection.execute(statement, storable(parameters), prepare=prepare)
+            cursor = await connection.execute(statement, storable(parameters), prepare=False)
             row = await cursor.fetchone()
         return None if row is None else row[0]
+
+    async def _prepared(self, statement: Prepared, value: str) -> bytes | None:
+        """Return the text that a statement answers that is asked very often, as above."""
+        with self._away_told():
+            connection = await self._pool.getconn()
+            try:
+                return await statement.text(connection, _plain(value))
+            finally:
+                await self._pool.putconn(connection)
 
     async def _first(
         self, kind: Callable[..., T], statement: Statement, parameters: Parameters | None = None

@@ -43,14 +43,17 @@ ON CONFLICT DO NOTHING
 
 # A row without an assessment is what came behind a deleted event (a late word, a review).
 DELETE_EVENTS: Final = f"""
-DELETE FROM events e USING {_known("event_redactions")} r
-WHERE e.camera_id = r.camera_id AND e.id <> ALL (r.kept)
-  AND CASE
-      WHEN e.stage IS NOT NULL THEN e.ended_at < r.cutoff AND e.assessed_at < r.cutoff
-      ELSE GREATEST(e.refined_at, e.reviewed_at, e.held_at) < r.as_of END
+WITH gone AS (
+    DELETE FROM events e USING {_known("event_redactions")} r
+    WHERE e.camera_id = r.camera_id AND e.id <> ALL (r.kept)
+      AND CASE
+          WHEN e.stage IS NOT NULL THEN e.ended_at < r.cutoff AND e.assessed_at < r.cutoff
+          ELSE GREATEST(e.refined_at, e.reviewed_at, e.held_at) < r.as_of END
+    RETURNING e.id)
+DELETE FROM event_labels l USING gone WHERE l.id = gone.id
 """  # noqa: S608 - names of ours
 
-# --- detections ---------------------------------------------------------------------------------
+# --- detections, and what was told unverified ---------------------------------------------------
 
 KEEP_DETECTION_RULES: Final = """
 INSERT INTO detection_redactions (camera_id, as_of, cutoff, kept)
@@ -60,13 +63,19 @@ FROM json_to_recordset(%(rows)s::json) AS r (
 ON CONFLICT DO NOTHING
 """
 
-_DELETE_DETECTIONS: Final = """
-DELETE FROM detections d USING {rules} r
+_DELETE_ROWS: Final = """
+DELETE FROM {table} d USING {rules} r
 WHERE d.camera_id = r.camera_id AND d.captured_at < r.cutoff AND d.recorded_at < r.cutoff
   AND d.picture_id <> ALL (r.kept)
 """
-DELETE_DETECTIONS_GIVEN: Final = _DELETE_DETECTIONS.format(rules=_GIVEN)
-DELETE_DETECTIONS: Final = _DELETE_DETECTIONS.format(rules=_known("detection_redactions"))
+DELETE_DETECTIONS_GIVEN: Final = _DELETE_ROWS.format(table="detections", rules=_GIVEN)
+DELETE_DETECTIONS: Final = _DELETE_ROWS.format(
+    table="detections", rules=_known("detection_redactions")
+)
+DELETE_UNVERIFIED_GIVEN: Final = _DELETE_ROWS.format(table="unverified", rules=_GIVEN)
+DELETE_UNVERIFIED: Final = _DELETE_ROWS.format(
+    table="unverified", rules=_known("detection_redactions")
+)
 
 # --- ledger -------------------------------------------------------------------------------------
 
@@ -119,7 +128,7 @@ class _EventRule(msgspec.Struct, frozen=True, kw_only=True):
     space_reclaimed: int
 
 
-class _DetectionRule(msgspec.Struct, frozen=True, kw_only=True):
+class _PictureRule(msgspec.Struct, frozen=True, kw_only=True):
     camera_id: str
     as_of: datetime
     cutoff: datetime
@@ -159,9 +168,9 @@ def event_rules(run: Run) -> Sequence[msgspec.Struct]:
 
 
 def detection_writes(run: Run) -> list[Write]:
-    """Return what the rules of a run do to the detections."""
+    """Return what the rules of a run do to the detections and to what was told unverified."""
     rules = [
-        _DetectionRule(
+        _PictureRule(
             camera_id=e.camera_id, as_of=e.as_of, cutoff=e.cutoff, kept=e.kept_picture_ids
         )
         for e in _rules(run)
@@ -169,6 +178,7 @@ def detection_writes(run: Run) -> list[Write]:
     return [
         Write(KEEP_DETECTION_RULES, rules, "detection_redactions"),
         Write(DELETE_DETECTIONS_GIVEN, rules),
+        Write(DELETE_UNVERIFIED_GIVEN, rules),
     ]
 
 

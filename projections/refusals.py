@@ -8,6 +8,7 @@ import psycopg
 
 from projections.database import Connection
 from projections.read_model import ReadModel
+from streams.about import about
 from streams.envelope import Envelope
 
 REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError)
@@ -42,16 +43,17 @@ async def apply_what_is_taken(
 async def _note_refused(
     connection: Connection, model: ReadModel, envelope: Envelope, error: psycopg.Error
 ) -> None:
-    _log.error(
-        "read model %s passes over %s at %s/%d %s, which PostgreSQL refuses: %s",
-        model.name,
-        envelope.tag,
-        envelope.stream,
-        envelope.partition,
-        envelope.position,
-        error,
-        extra={"action": "event_refused", "projection": model.name},
-    )
+    with about(envelope):
+        _log.error(
+            "read model %s passes over %s at %s/%d %s, which PostgreSQL refuses: %s",
+            model.name,
+            envelope.tag,
+            envelope.stream,
+            envelope.partition,
+            envelope.position,
+            error,
+            extra={"action": "event_refused", "projection": model.name},
+        )
     await connection.execute(
         NOTE_REFUSED,
         (

@@ -27,6 +27,9 @@ from streams.log import EventLog
 WAIT_SECONDS = 30.0
 """How long a run waits for the read models to show what the log holds."""
 
+LOG_DAYS = 7
+"""For how long log records are kept unless somebody says otherwise."""
+
 DAILY_AT = time(3, 0)
 """Local time at the cameras."""
 
@@ -60,6 +63,7 @@ class Figures:
     gpu_samples: int = 0
     images: int = 0
     bytes: int = 0
+    logs: int = 0
 
     def __add__(self, other: "Figures") -> "Figures":
         return Figures(
@@ -68,7 +72,20 @@ class Figures:
             self.gpu_samples + other.gpu_samples,
             self.images + other.images,
             self.bytes + other.bytes,
+            self.logs + other.logs,
         )
+
+
+def figures_of(row: RunRow) -> Figures:
+    """Return what a finished run deleted."""
+    return Figures(
+        row.events_deleted,
+        row.detections_deleted,
+        row.gpu_stats_deleted,
+        row.images_deleted,
+        row.space_reclaimed,
+        row.logs_deleted,
+    )
 
 
 def cutoff_of(now: datetime, days: int, zone: ZoneInfo) -> datetime:
@@ -116,11 +133,16 @@ class Retention:
         self._progress = progress
         self._files = files
         self.days = days
+        self.log_days = LOG_DAYS
         self._zone = zone
 
     def keep_days(self, days: int) -> None:
         """Keep things for `days` days from the next run on."""
         self.days = days
+
+    def keep_log_days(self, days: int) -> None:
+        """Keep log records for `days` days from the next run on."""
+        self.log_days = days
 
     async def last_run(self) -> RunRow | None:
         """Return the newest run that was finished."""
@@ -152,7 +174,10 @@ class Retention:
         run = Begun(as_of=now, cutoff=cutoff_of(now, self.days, self._zone))
         await self._caught_up(self._all_ends())
         holds = await self._queries.holds()
-        total = Figures(gpu_samples=await self._queries.old_samples(run.cutoff))
+        total = Figures(
+            gpu_samples=await self._queries.old_samples(run.cutoff),
+            logs=await self._progress.old_logs(self._log_cutoff(run)),
+        )
         for camera in await self._queries.cameras(run, holds):
             total += await self._figures(camera, run, holds)
         return total
@@ -233,6 +258,7 @@ class Retention:
             gpu_stats_deleted=await self._queries.old_samples(run.cutoff),
             images_deleted=sum(row.images_deleted for row in rows),
             space_reclaimed=sum(row.space_reclaimed for row in rows),
+            logs_deleted=await self._progress.delete_logs(self._log_cutoff(run)),
         )
         told = {name: getattr(row, name) for name in RunRow.__struct_fields__}
         event = RetentionFinished(camera_id=SYSTEM, **told)
@@ -241,6 +267,9 @@ class Retention:
         partition = self._log.partition_of(SYSTEM)
         await self._reached("telemetry", "system", partition, position)
         return row
+
+    def _log_cutoff(self, run: Begun) -> datetime:
+        return cutoff_of(run.as_of, self.log_days, self._zone)
 
     # --- how far the read models are --------------------------------------------------------
 

@@ -14,6 +14,8 @@ _OLD_EVENTS: Final = """e.stage IS NOT NULL AND e.ended_at < %(cutoff)s
     AND e.assessed_at < %(cutoff)s AND e.id <> ALL (%(events)s)"""
 _OLD_DETECTIONS: Final = """d.captured_at < %(cutoff)s AND d.recorded_at < %(cutoff)s
     AND d.picture_id <> ALL (%(pictures)s)"""
+_OLD_UNVERIFIED: Final = """u.captured_at < %(cutoff)s AND u.recorded_at < %(cutoff)s
+    AND u.picture_id <> ALL (%(pictures)s)"""
 _OLD_FILES: Final = """(f.media IS NOT NULL OR f.duplicate_of IS NOT NULL)
     AND COALESCE(f.captured_at, f.received_at) < %(cutoff)s AND f.received_at < %(cutoff)s
     AND f.file_id <> ALL (%(files)s)
@@ -28,6 +30,7 @@ SELECT DISTINCT e.camera_id FROM events e WHERE {_OLD_EVENTS}
 UNION SELECT DISTINCT d.camera_id FROM detections d WHERE {_OLD_DETECTIONS}
 UNION SELECT DISTINCT f.camera_id FROM files f WHERE {_OLD_FILES}
 UNION SELECT DISTINCT p.camera_id FROM pictures p WHERE {_OLD_PICTURES}
+UNION SELECT DISTINCT u.camera_id FROM unverified u WHERE {_OLD_UNVERIFIED}
 ORDER BY 1
 """  # noqa: S608 - conditions of ours
 )
@@ -87,7 +90,7 @@ OLD_SAMPLES: Final = SQL("SELECT count(*) AS count FROM gpu_samples WHERE sample
 
 RUN_COLUMNS: Final = SQL(
     """as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
-    gpu_stats_deleted, images_deleted, space_reclaimed"""
+    gpu_stats_deleted, images_deleted, space_reclaimed, logs_deleted"""
 )
 LAST_RUN: Final = SQL("SELECT {} FROM retention_runs ORDER BY as_of DESC LIMIT 1").format(
     RUN_COLUMNS
@@ -133,6 +136,7 @@ class RunRow(Row, frozen=True, kw_only=True):
     gpu_stats_deleted: int
     images_deleted: int
     space_reclaimed: int
+    logs_deleted: int
 
 
 class Begun(Row, frozen=True, kw_only=True):

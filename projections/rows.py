@@ -14,6 +14,7 @@ from domain.events import (
     ServiceStatus,
     Signal,
     Stage,
+    WhenUnavailable,
 )
 
 State = Literal["assessed", "filtered", "duplicate", "rejected", "parked", "pending"]
@@ -42,6 +43,7 @@ class CameraRow(Row, frozen=True, kw_only=True):
     source: Literal["api", "folder"]
     enabled: bool
     entry_point: bool
+    when_unavailable: WhenUnavailable
     confirmed: bool
     """True for a camera a person added, or took over after it was found as a folder."""
     created_at: datetime
@@ -158,6 +160,8 @@ class EventRow(Row, frozen=True, kw_only=True):
     signals: list[Signal]
     facts: BatchFacts
     rules_version: str
+    alert_within_seconds: int | None
+    """Assessed later than this after its last picture, it alerts nobody; None: no limit."""
     assessed_at: datetime
     """When the rules' assessment of the current stage was recorded."""
     model_stage: Stage | None
@@ -179,6 +183,10 @@ class EventRow(Row, frozen=True, kw_only=True):
     """Tokens of context that the model has for one question."""
     model_left_out: list[str] | None
     """Parts of the question that did not fit the context, the least useful first."""
+    model_canary: bool | None
+    """True when a candidate on trial answered instead of the prompt in service."""
+    model_candidate_failure: str | None
+    """Why the candidate did not answer about an event that was to be a canary."""
     model_summary: str | None
     model_reasoning: str | None
     refined_at: datetime | None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 from psycopg import errors as pg
@@ -19,7 +19,7 @@ from projections.checkpoints import (
     lost_lane,
 )
 from projections.database import Pool
-from projections.read_model import ReadModel
+from projections.read_model import ReadModel, Unhurried
 from projections.refusals import REFUSED, apply_what_is_taken
 from runtime.tasks import end, is_set_within, unless_stopped
 from streams.envelope import Envelope
@@ -48,13 +48,23 @@ class Projector:
     """Keeps one read model up to the log, alone or beside others that do the same."""
 
     def __init__(
-        self, log: EventLog, pool: Pool, read_model: ReadModel, batch: int = 2000
+        self,
+        log: EventLog,
+        pool: Pool,
+        read_model: ReadModel,
+        batch: int = 2000,
+        on_applied: Callable[[Sequence[Envelope]], None] | None = None,
     ) -> None:
-        """Read about `batch` events of each stream at once; `pool` may be shared."""
+        """Read about `batch` events of each stream at once; `pool` may be shared.
+
+        `on_applied` is told every run once it is committed.
+        """
+        self._on_applied = on_applied
         self._event_log = log
         self._pool = pool
         self._read_model = read_model
         self._count = max(1, batch // log.partitions)
+        self._rest_seconds = read_model.pace_seconds if isinstance(read_model, Unhurried) else 0.0
         self._checkpoints = Checkpoints.of(read_model, log.incarnation)
         self._cursors: Cursors | None = None
         self._ahead: asyncio.Task[list[Envelope]] | None = None
@@ -91,6 +101,8 @@ class Projector:
             _log.info("checkpoint moved by another process", extra={"action": "checkpoint_lost"})
             return 0
         self._cursors = cursors | ends
+        if self._on_applied is not None:
+            self._on_applied(envelopes)
         return len(envelopes)
 
     async def _next_run(self, cursors: Cursors, stop: asyncio.Event | None) -> list[Envelope]:
@@ -99,7 +111,12 @@ class Projector:
             return envelopes
         if stop is None:
             return await self._read(cursors, 0)
-        return await unless_stopped(stop, self._read(cursors, BLOCK_MS)) or []
+        envelopes = await unless_stopped(stop, self._read(cursors, BLOCK_MS)) or []
+        if envelopes and self._rest_seconds and len(envelopes) < self._count:
+            # Not in the way of those who are at work on them now; what comes meanwhile joins.
+            await is_set_within(stop, self._rest_seconds)
+            return await self._read(cursors, 0)
+        return envelopes
 
     async def _read(self, cursors: Cursors, block_ms: int) -> list[Envelope]:
         return await self._event_log.follow(cursors, count=self._count, block_ms=block_ms)

@@ -4,8 +4,7 @@ Lists by pages are cut in PostgreSQL (`paging`), every other row by its camera w
 (`reading`). Sums over all cameras cannot be cut: the API does not let such callers ask for them.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -16,14 +15,19 @@ T = TypeVar("T")
 _seen: ContextVar[frozenset[str] | None] = ContextVar("cameras_seen", default=None)
 
 
-@contextmanager
-def seeing_only(cameras: Collection[str] | None) -> Iterator[None]:
+class seeing_only:  # noqa: N801 - read as a phrase: with seeing_only(…)
     """Let the queries of this task see these cameras only; None: all of them."""
-    token = _seen.set(None if cameras is None else frozenset(cameras))
-    try:
-        yield
-    finally:
-        _seen.reset(token)
+
+    __slots__ = ("_cameras", "_token")
+
+    def __init__(self, cameras: Collection[str] | None) -> None:
+        self._cameras = None if cameras is None else frozenset(cameras)
+
+    def __enter__(self) -> None:
+        self._token = _seen.set(self._cameras)
+
+    def __exit__(self, *_: object) -> None:
+        _seen.reset(self._token)
 
 
 def cameras_seen() -> frozenset[str] | None:

@@ -52,14 +52,14 @@ WHERE EXCLUDED.changed > s.changed
 INSERT_RUNS: Final = """
 INSERT INTO retention_runs (
     as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
-    gpu_stats_deleted, images_deleted, space_reclaimed)
+    gpu_stats_deleted, images_deleted, space_reclaimed, logs_deleted)
 SELECT
     as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
-    gpu_stats_deleted, images_deleted, space_reclaimed
+    gpu_stats_deleted, images_deleted, space_reclaimed, COALESCE(logs_deleted, 0)
 FROM json_to_recordset(%(rows)s::json) AS r (
     as_of timestamptz, cutoff timestamptz, finished_at timestamptz, retention_days bigint,
     events_deleted bigint, detections_deleted bigint, gpu_stats_deleted bigint,
-    images_deleted bigint, space_reclaimed bigint)
+    images_deleted bigint, space_reclaimed bigint, logs_deleted bigint)
 ON CONFLICT DO NOTHING
 """
 

@@ -16,6 +16,7 @@ from domain.events import (
     Stage,
 )
 from projections.database import Connection
+from projections.event_labels import SET_LABELS, changed
 from projections.read_model import Run, write_rows
 from projections.redaction import DELETE_EVENTS, KEEP_EVENT_RULES, event_rules, redact
 from streams.envelope import Envelope
@@ -26,16 +27,17 @@ UPSERT_ASSESSED: Final = """
 INSERT INTO events AS e (
     id, camera_id, batch_id, started_at, ended_at, stage, is_fast_path, close_reason,
     picture_ids, labels, rule_score, rule_level, floor, rule_summary, rule_reasoning, signals,
-    facts, rules_version, assessed_at)
+    facts, rules_version, alert_within_seconds, assessed_at)
 SELECT
     id, camera_id, batch_id, started_at, ended_at, stage, is_fast_path, close_reason,
     picture_ids, labels, rule_score, rule_level, floor, rule_summary, rule_reasoning, signals,
-    facts, rules_version, assessed_at
+    facts, rules_version, alert_within_seconds, assessed_at
 FROM json_to_recordset(%(rows)s::json) AS r (
     id text, camera_id text, batch_id text, started_at timestamptz, ended_at timestamptz,
     stage text, is_fast_path boolean, close_reason text, picture_ids text[], labels text[],
     rule_score bigint, rule_level text, floor bigint, rule_summary text, rule_reasoning text,
-    signals jsonb, facts jsonb, rules_version text, assessed_at timestamptz)
+    signals jsonb, facts jsonb, rules_version text, alert_within_seconds bigint,
+    assessed_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     batch_id = EXCLUDED.batch_id, started_at = EXCLUDED.started_at,
     ended_at = EXCLUDED.ended_at, stage = EXCLUDED.stage,
@@ -44,6 +46,7 @@ ON CONFLICT (id) DO UPDATE SET
     rule_score = EXCLUDED.rule_score, rule_level = EXCLUDED.rule_level, floor = EXCLUDED.floor,
     rule_summary = EXCLUDED.rule_summary, rule_reasoning = EXCLUDED.rule_reasoning,
     signals = EXCLUDED.signals, facts = EXCLUDED.facts, rules_version = EXCLUDED.rules_version,
+    alert_within_seconds = EXCLUDED.alert_within_seconds,
     assessed_at = EXCLUDED.assessed_at
 WHERE e.stage IS NULL
    OR (EXCLUDED.stage = 'final' AND e.stage <> 'final')
@@ -57,18 +60,19 @@ INSERT INTO events AS e (
     id, camera_id, model_stage, model_score, model_assessed_score, model_assessed_level, model,
     model_prompt_version, model_prompt_sha256, model_raw_text, model_tokens_in,
     model_tokens_out, model_seconds, model_tokens_cached, model_context_window, model_left_out,
-    model_summary, model_reasoning, refined_at)
+    model_canary, model_candidate_failure, model_summary, model_reasoning, refined_at)
 SELECT
     id, camera_id, model_stage, model_score, model_assessed_score, model_assessed_level, model,
     model_prompt_version, model_prompt_sha256, model_raw_text, model_tokens_in,
     model_tokens_out, model_seconds, model_tokens_cached, model_context_window, model_left_out,
-    model_summary, model_reasoning, refined_at
+    model_canary, model_candidate_failure, model_summary, model_reasoning, refined_at
 FROM json_to_recordset(%(rows)s::json) AS r (
     id text, camera_id text, model_stage text, model_score bigint, model_assessed_score bigint,
     model_assessed_level text, model text, model_prompt_version text, model_prompt_sha256 text,
     model_raw_text text, model_tokens_in bigint, model_tokens_out bigint,
     model_seconds double precision, model_tokens_cached bigint, model_context_window bigint,
-    model_left_out text[], model_summary text, model_reasoning text, refined_at timestamptz)
+    model_left_out text[], model_canary boolean, model_candidate_failure text,
+    model_summary text, model_reasoning text, refined_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     model_stage = EXCLUDED.model_stage, model_score = EXCLUDED.model_score,
     model_assessed_score = EXCLUDED.model_assessed_score,
@@ -79,7 +83,8 @@ ON CONFLICT (id) DO UPDATE SET
     model_tokens_out = EXCLUDED.model_tokens_out, model_seconds = EXCLUDED.model_seconds,
     model_tokens_cached = EXCLUDED.model_tokens_cached,
     model_context_window = EXCLUDED.model_context_window,
-    model_left_out = EXCLUDED.model_left_out,
+    model_left_out = EXCLUDED.model_left_out, model_canary = EXCLUDED.model_canary,
+    model_candidate_failure = EXCLUDED.model_candidate_failure,
     model_summary = EXCLUDED.model_summary, model_reasoning = EXCLUDED.model_reasoning,
     refined_at = EXCLUDED.refined_at
 WHERE e.model_stage IS NULL
@@ -134,6 +139,7 @@ class _Assessed(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[Signal, ...]
     facts: BatchFacts
     rules_version: str
+    alert_within_seconds: int | None
     assessed_at: datetime
 
 
@@ -154,6 +160,8 @@ class _Refined(msgspec.Struct, frozen=True, kw_only=True):
     model_tokens_cached: int | None
     model_context_window: int | None
     model_left_out: tuple[str, ...]
+    model_canary: bool
+    model_candidate_failure: str | None
     model_summary: str
     model_reasoning: str
     refined_at: datetime
@@ -184,7 +192,7 @@ class Timeline:
     name = "timeline"
     version = 1
     streams = ("assessments",)
-    tables = ("events", "event_redactions")
+    tables = ("events", "event_labels", "event_redactions")
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write the rules', the model's and the person's columns, each on its own."""
@@ -196,6 +204,7 @@ class Timeline:
         await write_rows(connection, ENSURE_EVENTS, [*reviews, *held])
         await write_rows(connection, UPDATE_REVIEWED, reviews)
         await write_rows(connection, UPDATE_HELD, held)
+        await write_rows(connection, SET_LABELS, changed(run))
         await write_rows(connection, KEEP_EVENT_RULES, event_rules(run))
         await redact(connection, envelopes, DELETE_EVENTS)
 
@@ -237,6 +246,7 @@ def _assessed_row(event: RiskAssessed, at: datetime) -> _Assessed:
         signals=event.signals,
         facts=event.facts,
         rules_version=event.rules_version,
+        alert_within_seconds=event.alert_within_seconds,
         assessed_at=at,
     )
 
@@ -269,6 +279,8 @@ def _refined_row(event: AssessmentRefined, at: datetime) -> _Refined:
         model_tokens_cached=event.tokens_cached,
         model_context_window=event.context_window,
         model_left_out=event.left_out,
+        model_canary=event.canary,
+        model_candidate_failure=event.candidate_failure,
         model_summary=event.summary,
         model_reasoning=event.reasoning,
         refined_at=at,

@@ -4,8 +4,8 @@ Each is one statement and one round trip: PostgreSQL puts the rows together as J
 decoded into the same structs that other queries answer.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Final, get_args
 
 import msgspec
@@ -17,9 +17,10 @@ from projections.enrichment_queries import SightingRow, WordRow
 from projections.event_rows import EVENT_CONDITIONS
 from projections.ledger_queries import FILE_COLUMNS, PICTURE_COLUMNS
 from projections.paging import page_conditions, page_of, page_values
+from projections.prepared import Prepared
 from projections.reading import Reader
 from projections.rows import DetectionRow, EventDetail, EventFilter, EventRow, Page
-from projections.scope import rows_seen
+from projections.scope import cameras_seen, rows_seen
 
 
 class EventWhole(EventDetail, frozen=True, kw_only=True):
@@ -77,17 +78,18 @@ EVENTS_PAGE: Final = SQL(
     ORDER BY started_at DESC, id DESC LIMIT %(limit)s) e"""
 )
 
-# A page of each combination of level, reviewed and fast path that is wanted, and the page of all:
-# see migration 0019. `id = ANY` keeps the planner from reading the table before it is known which
-# rows come into the page.
-EVENTS_PAGE_BY_KIND: Final = SQL(
+# Runs of an index in which events lie in the order of the list, one for each combination of level,
+# reviewed and fast path that is wanted (migrations 0019 and 0025): the page of each, and of those
+# the page of all. `id = ANY` keeps the planner from reading events before it is known which come
+# into the page.
+EVENTS_PAGE_BY_RUNS: Final = SQL(
     """SELECT COALESCE(json_agg(e), '[]')::text FROM (
     SELECT {columns} FROM events WHERE id = ANY (ARRAY(
         SELECT found.id
-        FROM unnest({levels}) AS l(level), unnest({reviewed}) AS r(flag),
+        FROM {cameras} unnest({levels}) AS l(level), unnest({reviewed}) AS r(flag),
         unnest({fast}) AS f(flag), LATERAL (
-            SELECT id, started_at FROM events
-            WHERE stage IS NOT NULL AND risk_level = l.level AND reviewed = r.flag
+            SELECT id, started_at FROM {table}
+            WHERE {of_run} AND risk_level = l.level AND reviewed = r.flag
               AND is_fast_path = f.flag AND {conditions}
             ORDER BY started_at DESC, id DESC LIMIT %(limit)s) found
         ORDER BY found.started_at DESC, found.id DESC LIMIT %(limit)s))
@@ -99,10 +101,15 @@ _LEVELS_FROM: Final = SQL(
     """ARRAY(SELECT level FROM unnest({}) AS level WHERE EXISTS (
         SELECT FROM events
         WHERE stage IS NOT NULL AND risk_level = level AND risk_score >= %(min_score)s))"""
-).format(_LEVELS)
+)
 _BOTH: Final = SQL("ARRAY[false, true]")
-_KINDS: Final = frozenset({"risk_level", "reviewed", "is_fast_path"})
+_EACH_CAMERA: Final = SQL("unnest(%(cameras_seen)s::text[]) AS c(camera),")
+_OF_RUNS: Final = frozenset({"risk_level", "reviewed", "is_fast_path", "object_type"})
+"""Filters that are equal within a run; the others cut it."""
 
+_BY_RUNS: Final = _OF_RUNS | {"camera_id", "min_score", "cameras_seen"}
+
+_event = Prepared("hsi_event", EVENT.decode().replace("%(id)s", "$1"))
 _columns_of_event = _columns(EventRow)
 _whole = msgspec.json.Decoder(EventWhole)
 _page = msgspec.json.Decoder(list[EventRow])
@@ -116,32 +123,47 @@ class TimelineQueries(Reader):
     ) -> Page[EventRow]:
         """Return a page of events, newest first; `after` is the page before's `next_cursor`."""
         values = page_values(asdict(wanted), limit, after)
+        seen = cameras_seen()
+        if wanted.camera_id is not None and seen is not None:
+            del values["camera_id"]
+            values["cameras_seen"] = [each for each in seen if each == wanted.camera_id]
         # Planned for these very values each time: how frequent they are decides the way.
-        text = await self._text(_page_statement(values), values, prepare=False)
+        text = await self._text(page_statement(frozenset(values)), values)
         rows = _page.decode(text or "[]")
         return page_of(rows, limit, lambda row: Cursor(row.started_at, row.id))
 
     async def event(self, event_id: str) -> EventWhole | None:
         """Return an event with its pictures, their detections, its files and what was added."""
-        text = await self._text(EVENT, {"id": event_id}, prepare=True)
+        text = await self._prepared(_event, event_id)
         if text is None:
             return None
         whole = _whole.decode(text)
         return whole if rows_seen([whole.event]) else None
 
 
-def _page_statement(values: Mapping[str, object]) -> Composed:
-    """Return the statement of a page for the filters that `values` hold."""
-    # Labels are in neither index: PostgreSQL knows best whether a label is rare or frequent.
-    if "object_type" in values or not (_KINDS | {"min_score"}) & values.keys():
-        conditions = page_conditions(EVENT_CONDITIONS, values)
-        return EVENTS_PAGE.format(columns=_columns_of_event, conditions=conditions)
-    others = {name: each for name, each in EVENT_CONDITIONS.items() if name not in _KINDS}
-    levels = _LEVELS_FROM if "min_score" in values else _LEVELS
-    return EVENTS_PAGE_BY_KIND.format(
+@lru_cache(maxsize=256)
+def page_statement(given: frozenset[str]) -> bytes:
+    """Return the statement of a page for the names of the values that are given."""
+    if given & _BY_RUNS:
+        statement = _page_by_runs(given)
+    else:
+        conditions = page_conditions(EVENT_CONDITIONS, given)
+        statement = EVENTS_PAGE.format(columns=_columns_of_event, conditions=conditions)
+    return " ".join(statement.as_string().split()).encode()
+
+
+def _page_by_runs(given: frozenset[str]) -> Composed:
+    labels, scoped = "object_type" in given, "cameras_seen" in given
+    of_run = SQL("label = %(object_type)s") if labels else SQL("stage IS NOT NULL")
+    given_level = SQL("ARRAY[%(risk_level)s]::text[]")
+    levels = SQL("{}").format(given_level) if "risk_level" in given else _LEVELS
+    return EVENTS_PAGE_BY_RUNS.format(
         columns=_columns_of_event,
-        conditions=page_conditions(others, values),
-        levels=SQL("ARRAY[%(risk_level)s]::text[]") if "risk_level" in values else levels,
-        reviewed=SQL("ARRAY[%(reviewed)s]::boolean[]") if "reviewed" in values else _BOTH,
-        fast=SQL("ARRAY[%(is_fast_path)s]::boolean[]") if "is_fast_path" in values else _BOTH,
+        table=SQL("event_labels" if labels else "events"),
+        of_run=of_run + SQL(" AND camera_id = c.camera") if scoped else of_run,
+        conditions=page_conditions(EVENT_CONDITIONS, given - _OF_RUNS - {"cameras_seen"}),
+        cameras=_EACH_CAMERA if scoped else SQL(""),
+        levels=_LEVELS_FROM.format(levels) if "min_score" in given else levels,
+        reviewed=SQL("ARRAY[%(reviewed)s]::boolean[]") if "reviewed" in given else _BOTH,
+        fast=SQL("ARRAY[%(is_fast_path)s]::boolean[]") if "is_fast_path" in given else _BOTH,
     )

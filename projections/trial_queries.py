@@ -1,4 +1,4 @@
-"""Queries of trials: how candidates do on each camera, and who set the detector's share."""
+"""Queries of trials: how candidates do on each camera, and who set their shares."""
 
 from datetime import datetime
 from typing import Final
@@ -26,14 +26,14 @@ CAMERAS: Final = SQL(
 )
 
 CHANGES: Final = SQL(
-    """SELECT changed_at, actor, old_percent, new_percent, reason FROM trial_changes
+    """SELECT changed_at, actor, setting, old_percent, new_percent, reason FROM trial_changes
     ORDER BY ms DESC, seq DESC LIMIT 20"""
 )
 
 
 PROMPTS: Final = SQL(
     """SELECT camera_id, candidate_prompt, candidate_model, prompt_version, model,
-    count(*) AS events, count(error) AS failed,
+    count(*) AS events, count(error) AS failed, count(*) FILTER (WHERE canary) AS canaries,
     avg(CASE WHEN agrees THEN 1.0 ELSE 0.0 END) FILTER (WHERE agrees IS NOT NULL)::double precision
         AS agreement,
     avg(drift)::double precision AS drift,
@@ -84,10 +84,12 @@ class TrialCameraRow(Row, frozen=True, kw_only=True):
 
 
 class TrialChangeRow(Row, frozen=True, kw_only=True):
-    """Somebody, or the guard, set the percentage of canaries."""
+    """Somebody, or the guard, set a percentage of canaries."""
 
     changed_at: datetime
     actor: str
+    setting: str
+    """CANDIDATE_PERCENT is the detector's, CANDIDATE_PROMPT_PERCENT the prompt's."""
     old_percent: int
     new_percent: int
     reason: str
@@ -107,6 +109,8 @@ class TrialPromptRow(Row, frozen=True, kw_only=True):
     events: int
     """Refined assessments that were compared."""
     failed: int
+    canaries: int
+    """Those that the candidate answered in the main line."""
     agreement: float | None
     """Part of the answered ones in which both came to one level."""
     drift: float | None
@@ -132,5 +136,5 @@ class TrialQueries(Reader):
         return await self._all(TrialPromptRow, PROMPTS, {"start": start})
 
     async def trial_changes(self) -> list[TrialChangeRow]:
-        """Return the last changes of the percentage, the newest first."""
+        """Return the last changes of the percentages, the newest first."""
         return await self._all(TrialChangeRow, CHANGES)

@@ -1,4 +1,4 @@
-"""Trials: what a candidate made of each picture, and who set how many pictures it answers for."""
+"""Trials: what a candidate made of each picture, and who set how much a candidate answers for."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from projections.database import Connection
 from projections.read_model import Run, write_rows
 from streams.envelope import Envelope
 
-SETTING: Final = "CANDIDATE_PERCENT"
+SETTINGS: Final = ("CANDIDATE_PERCENT", "CANDIDATE_PROMPT_PERCENT")
 
 UPSERT: Final = """
 INSERT INTO trial_comparisons AS t (
@@ -40,10 +40,11 @@ WHERE (EXCLUDED.ms, EXCLUDED.seq) > (t.ms, t.seq)
 """
 
 INSERT_CHANGES: Final = """
-INSERT INTO trial_changes (ms, seq, changed_at, actor, old_percent, new_percent, reason)
-SELECT ms, seq, changed_at, actor, old_percent, new_percent, reason
+INSERT INTO trial_changes (
+    ms, seq, changed_at, actor, setting, old_percent, new_percent, reason)
+SELECT ms, seq, changed_at, actor, setting, old_percent, new_percent, reason
 FROM json_to_recordset(%(rows)s::json) AS r (
-    ms bigint, seq bigint, changed_at timestamptz, actor text, old_percent bigint,
+    ms bigint, seq bigint, changed_at timestamptz, actor text, setting text, old_percent bigint,
     new_percent bigint, reason text)
 ON CONFLICT DO NOTHING
 """
@@ -87,6 +88,7 @@ class _Change(msgspec.Struct, frozen=True):
     seq: int
     changed_at: datetime
     actor: str
+    setting: str
     old_percent: int
     new_percent: int
     reason: str
@@ -148,12 +150,13 @@ def _changes(run: Run) -> list[_Change]:
             envelope.position.seq,
             event.changed_at,
             event.actor,
+            event.setting,
             _percent(event.old),
             _percent(event.new),
             event.reason,
         )
         for event, envelope in run.of(ConfigChanged)
-        if event.setting == SETTING
+        if event.setting in SETTINGS
     }
     return list(rows.values())
 

@@ -8,8 +8,8 @@ from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier
 
 from domain.errors import HsiError
-from projections.bulk import ORDER
-from projections.database import Connection
+from projections.bulk import EDGE, ORDER
+from projections.database import Connection, one_row
 from projections.read_model import ReadModel
 
 State = Literal["building", "built", "live", "kept"]
@@ -67,9 +67,14 @@ SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
 WHERE conrelid = ('public.' || quote_ident(%s))::regclass AND contype IN ('p', 'u', 'x')
 """
 
+HAS_TABLES: Final = """
+SELECT bool_and(to_regclass(quote_ident(%(schema)s) || '.' || quote_ident(t)) IS NOT NULL)
+FROM unnest(%(tables)s::text[]) AS t
+"""
+
 COLUMNS_OF: Final = """
 SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
-WHERE attrelid = (quote_ident(%s) || '.' || quote_ident(%s))::regclass
+WHERE attrelid = to_regclass(quote_ident(%s) || '.' || quote_ident(%s))
   AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
@@ -144,21 +149,26 @@ async def make_checks(connection: Connection, schema: str) -> None:
 
 
 async def add_order(connection: Connection, version: Version, model: ReadModel) -> None:
-    """Give each row the place of its run, and make the table of deferred writes."""
+    """Give each row the place of its run, and make the table of deferred writes.
+
+    Does nothing where that was done; what other software has begun gets what it lacks.
+    """
     await enter(connection, version.schema)
     for table in model.tables:
-        add = SQL("ALTER TABLE {} ADD COLUMN {} bigint")
-        await connection.execute(add.format(Identifier(table), Identifier(ORDER)))
+        add = SQL(
+            "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint, ADD COLUMN IF NOT EXISTS {} text"
+        )
+        await connection.execute(add.format(*map(Identifier, (table, ORDER, EDGE))))
     await connection.execute(
-        "CREATE TABLE deferred_writes (number bigserial, statement text, rows text)"
+        "CREATE TABLE IF NOT EXISTS deferred_writes (number bigserial, statement text, rows text)"
     )
 
 
 async def drop_order(connection: Connection, model: ReadModel) -> None:
     """Undo `add_order`."""
     for table in model.tables:
-        drop = SQL("ALTER TABLE {} DROP COLUMN {}")
-        await connection.execute(drop.format(Identifier(table), Identifier(ORDER)))
+        drop = SQL("ALTER TABLE {} DROP COLUMN {}, DROP COLUMN {}")
+        await connection.execute(drop.format(*map(Identifier, (table, ORDER, EDGE))))
     await connection.execute("DROP TABLE deferred_writes")
 
 
@@ -191,6 +201,13 @@ async def add_indexes(connection: Connection, version: Version, table: str) -> N
     for option in (options and options[0]) or []:
         await connection.execute(SQL("ALTER TABLE {} SET ({})").format(ours, SQL(option)))
     await connection.execute(SQL("ANALYZE {}").format(ours))
+
+
+async def has_tables(connection: Connection, schema: str, model: ReadModel) -> bool:
+    """Tell whether all tables of a read model are in a schema, also those that came lately."""
+    values = {"schema": schema, "tables": list(model.tables)}
+    (all_there,) = await one_row(connection, HAS_TABLES, values)
+    return bool(all_there)
 
 
 async def same_shape(connection: Connection, schema: str, model: ReadModel) -> bool:

@@ -6,6 +6,7 @@ every picture is told in one window and becomes one row there.
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -78,6 +79,6 @@ class Windows:
         if read and read[-1].position.ms < before_ms:
             self._read[lane] = []
             return read
-        cut = next((n for n, e in enumerate(read) if e.position.ms >= before_ms), len(read))
+        cut = bisect_left(read, before_ms, key=lambda envelope: envelope.position.ms)
         self._read[lane] = read[cut:]
         return read[:cut]

@@ -12,5 +12,6 @@ HOT: Final = (
     "gpu_poll_interval_seconds",
     "log_level",
     "candidate_percent",
+    "candidate_prompt_percent",
 )
-"""Fields of Settings that `PATCH /api/system/config` changes without a restart."""
+"""Fields of Settings that a PATCH of /api/system/config and an edit of data/runtime.env change."""

@@ -23,6 +23,7 @@ from runtime.secret_files import (
     read_secret,
 )
 
+ENV_FILE_VARIABLE = "HSI_ENV_FILE"
 RUNTIME_ENV_VARIABLE = "HSI_RUNTIME_ENV_PATH"
 DEFAULT_ENV_FILE = Path(".env")
 DEFAULT_RUNTIME_ENV_FILE = Path("data/runtime.env")
@@ -45,6 +46,10 @@ class Layers:
     values: dict[str, Found] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    runtime_file: Path = DEFAULT_RUNTIME_ENV_FILE
+    """Where `data/runtime.env` is, or would be."""
+    runtime_lines: dict[str, Found] = field(default_factory=dict)
+    """What that file says, also where a later layer wins."""
 
 
 def read_layers(
@@ -53,7 +58,10 @@ def read_layers(
     """Read every layer and keep, for each of `names`, the value of the last one that has it."""
     layers = Layers()
     secret_files = file_names(names)
-    known = names | {RUNTIME_ENV_VARIABLE, SECRETS_VARIABLE} | secret_files.keys()
+    known = names | {ENV_FILE_VARIABLE, RUNTIME_ENV_VARIABLE, SECRETS_VARIABLE}
+    known |= secret_files.keys()
+    if env_file is None and (named := environ.get(ENV_FILE_VARIABLE)):
+        env_file = Path(named)
     if env_file is not None and not env_file.exists():
         layers.problems.append(f"{env_file}: this settings file does not exist")
     _read_file(layers, env_file or DEFAULT_ENV_FILE, known)
@@ -63,7 +71,8 @@ def read_layers(
         layers.warnings.append(
             f"{RUNTIME_ENV_VARIABLE} names {named}, which does not exist: nothing was read from it"
         )
-    _read_file(layers, Path(named) if named else DEFAULT_RUNTIME_ENV_FILE, known)
+    layers.runtime_file = Path(named) if named else DEFAULT_RUNTIME_ENV_FILE
+    layers.runtime_lines = _read_file(layers, layers.runtime_file, known)
     _read_secrets(layers, secret_files)
     for name in sorted(known):
         if value := environ.get(name):
@@ -101,25 +110,32 @@ def _value(layers: Layers, name: str) -> str | None:
     return found.value if found else None
 
 
-def _read_file(layers: Layers, path: Path, known: frozenset[str]) -> None:
-    if not path.exists():
-        return
+def _read_file(layers: Layers, path: Path, known: frozenset[str]) -> dict[str, Found]:
+    """Take over what a file says, and return it."""
+    found: dict[str, Found] = {}
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     except OSError as error:
         layers.problems.append(f"{path}: cannot be read ({error.strerror})")
-        return
+        return found
     except UnicodeDecodeError as error:
         layers.problems.append(f"{path}: is not UTF-8 text (byte {error.start}): save it as UTF-8")
-        return
+        return found
     for binding in parse_stream(io.StringIO(text)):
         place = f"{path}:{_first_line(binding.original.string, binding.original.line)}"
         if binding.error:
             layers.problems.append(f"{place}: is not NAME=value: correct or remove that line")
         elif binding.key in known and binding.value:
-            layers.values[binding.key] = Found(binding.value, place)
+            found[binding.key] = Found(binding.value, place)
         elif binding.key and binding.key not in known:
             layers.warnings += _typo(binding.key, place, known)
+    layers.values |= found
+    return found
+
+
+def stands_in_file(found: Found) -> bool:
+    """Say whether a value stands in `.env` or `data/runtime.env`: a child finds it there, too."""
+    return found.source.rpartition(":")[2].isdecimal()
 
 
 def _first_line(original: str, line: int) -> int:

@@ -22,6 +22,7 @@ SECRET_NAMES: Final = frozenset(
         "DATABASE_URL",
         "HSI_API_KEY",
         "NEMOTRON_API_KEY",
+        "OTEL_EXPORTER_OTLP_HEADERS",
         "POSTGRES_PASSWORD",
         "REDIS_PASSWORD",
         "REDIS_URL",

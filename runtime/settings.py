@@ -6,7 +6,8 @@ directory.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,8 @@ from runtime.sections.cameras import CameraFolders
 from runtime.sections.enrichment import EnrichmentServices
 from runtime.sections.inference import DetectorService, GpuMonitoring, LanguageModel
 from runtime.sections.risk import Risk
-from runtime.sections.serving import ApiServer
+from runtime.sections.serving import ApiServer, LiveMessages
+from runtime.sections.telemetry import Telemetry
 from runtime.sections.tls import Tls
 from runtime.sections.trials import Trials
 from runtime.sections.upkeep import Folders, Logs, Retention
@@ -40,6 +42,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 # pydantic lists the fields of the last base first: read from the bottom to the top.
 class Settings(
     Folders,
+    Telemetry,
     Logs,
     Retention,
     GpuMonitoring,
@@ -52,6 +55,7 @@ class Settings(
     RateLimits,
     AccessControl,
     Tls,
+    LiveMessages,
     ApiServer,
     Storage,
     Application,
@@ -65,6 +69,8 @@ class Settings(
 
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _layers: Layers | None = PrivateAttr(default=None)
+    _read_again: "Callable[[], Settings] | None" = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(
@@ -87,6 +93,7 @@ class Settings(
             {n: given[n].source if n in given else DEFAULT for n in cls.model_fields}
         )
         settings._warnings = (*layers.warnings, *settings._risks())
+        settings._layers = layers
         return settings
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -111,7 +118,25 @@ class Settings(
             raise SettingsError(problems(error, type(self), found)) from None
         settings._sources = MappingProxyType({**self._sources, **dict.fromkeys(known, source)})
         settings._warnings = self._warnings
+        settings._layers, settings._read_again = self._layers, self._read_again
         return settings
+
+    def again(self) -> "Settings":
+        """Return what the layers say now; raises SettingsError for what cannot be used.
+
+        Settings that were built from arguments stay as they are.
+        """
+        return self if self._read_again is None else self._read_again()
+
+    @property
+    def runtime_file(self) -> Path | None:
+        """Return where `data/runtime.env` is, or would be; None: no layers were read."""
+        return None if self._layers is None else self._layers.runtime_file
+
+    @property
+    def runtime_lines(self) -> Mapping[str, Found]:
+        """Return what `data/runtime.env` says by variable, also where the environment wins."""
+        return {} if self._layers is None else self._layers.runtime_lines
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -176,7 +201,8 @@ class Settings(
 
     def _risks(self) -> list[str]:
         named = {"RTDETR_URL": self.rtdetr_url, "NEMOTRON_URL": self.nemotron_url}
-        named |= {"CANDIDATE_RTDETR_URL": self.candidate_rtdetr_url}
+        named["CANDIDATE_RTDETR_URL"] = self.candidate_rtdetr_url
+        named["CANDIDATE_NEMOTRON_URL"] = self.candidate_nemotron_url
         named |= {f"{service.upper()}_URL": url for service, url in self.enrichment_urls.items()}
         plain = [w for n, url in named.items() if url and (w := plain_http_warning(n, url))]
         if plain and self.production and not self.allow_plain_http_ai:
@@ -201,4 +227,5 @@ def load_settings(
         ) from None
     if layers.problems:
         raise SettingsError(layers.problems)
+    settings._read_again = partial(load_settings, env_file, environ)
     return settings

@@ -33,7 +33,15 @@ def check_http_url(url: str, schemes: tuple[str, ...] = ("http", "https")) -> st
 
 def check_rtdetr_url(url: str) -> str:
     """Accept a /detect service (http, https) or a Triton server (grpc, grpcs)."""
+    if url.startswith("grpc") and "@" in urlsplit(url).netloc:
+        raise ValueError("carries a login, which Triton does not take: write grpc://host:8001")
     return check_http_url(url, ("http", "https", "grpc", "grpcs"))
+
+
+def check_one_login(url: str | None, key: object) -> None:
+    """Refuse an API key beside a login in the URL: both would be the same header."""
+    if url and key and "@" in urlsplit(url).netloc:
+        raise ValueError("is given and the URL carries a login: a server takes one of them")
 
 
 def check_redis_url(url: str) -> str:

@@ -15,9 +15,8 @@ import faust
 
 from domain.errors import HsiError
 from domain.outcomes import Done, Outcome, Park, Retry
-from domain.trace import trace_id
-from runtime.context import correlation
 from runtime.service import DrainingService
+from streams.about import about
 from streams.connection import BehindLogError
 from streams.consumer import ConsumerGroup
 from streams.deadletter import outcome_of, outcome_unasked
@@ -45,6 +44,8 @@ class ChannelOptions:
     concurrency: int = 1
     """Runs handled at the same time."""
     on_state: StateListener | None = None
+    answered: Callable[[], float] | None = None
+    """When (monotonic) the service behind the gate last answered a check: see `Gate`."""
     on_owned: Callable[[int], Awaitable[None]] | None = None
     """Set for a role that must be alone on a partition: rebuilds its state of that partition."""
 
@@ -56,7 +57,7 @@ def each(handler: Callable[[Envelope], Awaitable[Outcome]]) -> Handler:
         return [await alone(envelope) for envelope in envelopes]
 
     async def alone(envelope: Envelope) -> Outcome:
-        with correlation(envelope.correlation_id, trace_id(envelope.traceparent)):
+        with about(envelope):
             return await _answered(handler, envelope)
 
     return answer
@@ -90,7 +91,7 @@ class StreamChannel(DrainingService):
     ) -> None:
         super().__init__()
         self.runs: Any = app.channel(maxsize=1)
-        self.gate = Gate(options.on_state)
+        self.gate = Gate(options.on_state, options.answered)
         self.feeds: list[PartitionFeed] = []
         self.owners: list[Owner] = []
         for partition in range(log.partitions):
@@ -130,7 +131,8 @@ class StreamChannel(DrainingService):
         """
         try:
             while True:
-                outcomes = await self._outcomes(run, handler)
+                with about(*(delivery.envelope for delivery in run.deliveries)):
+                    outcomes = await self._outcomes(run, handler)
                 try:
                     return await run.feed.settle(outcomes)
                 except BehindLogError as error:

@@ -4,10 +4,12 @@ The client never retries by itself: redis-py's default of ten tries turns a slow
 repeated appends (measured in `facts`), so whoever calls decides.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
@@ -51,14 +53,7 @@ async def redis_errors() -> AsyncIterator[None]:
     try:
         yield
     except _AWAY as error:
-        # What fails while the driver connects comes wrapped in its ConnectionError.
-        if isinstance(error, AuthenticationError) or isinstance(
-            error.__cause__, AuthenticationError
-        ):
-            raise ServiceUnavailableError(
-                "redis", f"Redis refuses the login ({error}); check REDIS_URL and REDIS_PASSWORD"
-            ) from error
-        raise ServiceUnavailableError("redis", f"Redis does not answer: {error}") from error
+        raise ServiceUnavailableError("redis", _why_away(error)) from error
     except OutOfMemoryError as error:
         raise ServiceUnavailableError(
             "redis", f"Redis is out of memory and takes nothing in: {error}"
@@ -75,6 +70,18 @@ async def redis_errors() -> AsyncIterator[None]:
                 f"the log was emptied or replaced while this process ran ({error}); start it again"
             ) from error
         raise
+
+
+def _why_away(error: Exception) -> str:
+    # What fails while the driver connects comes wrapped in its ConnectionError.
+    if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
+        return f"Redis refuses the login ({error}); check REDIS_URL and REDIS_PASSWORD"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            f"Redis is not trusted ({error}); its certificate must name the host in REDIS_URL and"
+            " be signed by an authority in REDIS_CA_PATH (unset: by one that the system knows)"
+        )
+    return f"Redis does not answer: {error}"
 
 
 class BehindLogError(HsiError):
@@ -113,8 +120,9 @@ async def connect(
 
     `on_connect` logs every new connection to a single server in, instead of the driver.
 
-    Raises ServiceUnavailableError when nothing answers, HsiError for an unusable URL.
+    Raises ServiceUnavailableError when nothing answers, HsiError for an unusable URL or authority.
     """
+    _check_authority(url)
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,
         "socket_connect_timeout": 5.0,
@@ -145,3 +153,15 @@ async def connect(
         await cluster.aclose()
         raise
     return cluster, True
+
+
+def _check_authority(url: str) -> None:
+    """Say which file cannot be used: the driver would only say that nothing answers."""
+    path = dict(parse_qsl(urlsplit(url).query)).get("ssl_ca_certs")
+    try:
+        ssl.create_default_context(cafile=path) if path else None
+    except (OSError, ssl.SSLError) as error:
+        raise HsiError(
+            f"REDIS_CA_PATH={path} cannot be read: write the path of a PEM file with the authority"
+            f" that signed the certificate of Redis ({error})"
+        ) from error

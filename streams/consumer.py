@@ -236,6 +236,7 @@ def follow_ups(cause: Envelope, events: Sequence[Event], *, first: int = 0) -> l
                 correlation_id=cause.correlation_id,
                 causation_id=cause.id,
                 traceparent=traceparent_of(event, cause.traceparent),
+                caused_ms=cause.position.ms,
             )
         )
     return news

@@ -37,6 +37,12 @@ class Position(NamedTuple):
             return Position(self.ms + 1, 0)
         return Position(self.ms, self.seq + 1)
 
+    def before(self) -> "Position":
+        """Return the largest position before this one."""
+        if self.seq > 0:
+            return Position(self.ms, self.seq - 1)
+        return Position(self.ms - 1, LAST_SEQ)
+
     @property
     def recorded_at(self) -> datetime:
         """Return when Redis took the entry in, by its own clock."""
@@ -59,7 +65,7 @@ class UnreadableEntry(Event, frozen=True, kw_only=True):
     error: str
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """An event as it stands in the log.
 
     A struct, since readers of whole runs make millions: a frozen dataclass takes 15 times as long.
@@ -79,6 +85,8 @@ class Envelope(msgspec.Struct, frozen=True):
     traceparent: str = ""
     only_for: str = ""
     """The one consumer group that is to handle it; set where a redrive had to append it anew."""
+    caused_ms: int = 0
+    """When what led to it was recorded, in milliseconds of the log's clock; 0: not known."""
 
     @property
     def recorded_at(self) -> datetime:
@@ -100,3 +108,5 @@ class NewEvent:
     correlation_id: str
     causation_id: str = ""
     traceparent: str = ""
+    caused_ms: int = 0
+    """When the event that led to it was recorded; 0: nothing did, or nobody knows."""

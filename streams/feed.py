@@ -17,6 +17,7 @@ from itertools import count
 from domain.errors import ServiceUnavailableError
 from domain.outcomes import Done, Outcome, Retry
 from runtime.tasks import is_set_within
+from streams.about import about, say_parked
 from streams.consumer import ConsumerGroup, Delivery
 from streams.deadletter import BACKOFF_CAP_SECONDS, backoff_seconds, bounded, is_outage
 from streams.envelope import START, Position
@@ -34,6 +35,8 @@ STALE_MS = 7_000
 Others look for such entries every HEARTBEAT_SECONDS: at most 9 s until it is in other hands."""
 BLOCK_MS = 2_000
 REDIS_RETRY_SECONDS = 0.5
+EARLY_PROBE_SECONDS = 5.0
+"""Between two probes of a service that answers checks, however long the wait had grown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class PartitionFeed:
         self._probes: dict[Position, Delivery] = {}
         """Entries that wait for a service that is away; the next try counts as the same one."""
         self._probe_at = 0.0
+        self._refused_at = 0.0
+        """When the service was last met away."""
         self._sent_as_probe: set[Position] = set()
         self._changed = asyncio.Event()
         """Set when there is room again or something waits for another try."""
@@ -124,10 +129,11 @@ class PartitionFeed:
         """Return what comes next: what is due again, then what was left behind, then new."""
         if due := await self._take_due():
             return due
+        now = time.monotonic()
         if len(self.in_hand) >= self.in_hand_limit or not self.gate.lets_through():
+            await self._claim_to_wait(now)
             await self._rest(stopping)
             return []
-        now = time.monotonic()
         if self._suspects and self._claim_from == START:
             return self._next_suspect()
         if now >= self._next_claim and (claimed := await self._claim(now)):
@@ -149,6 +155,26 @@ class PartitionFeed:
                 return fresh or self._next_suspect()
             if fresh:
                 return fresh
+
+    async def _claim_to_wait(self, now: float) -> None:
+        """While the service is away: take over what others left, so that it goes in its order."""
+        if not self.gate.closed or now < self._next_claim:
+            return
+        room = self.in_hand_limit - len(self.in_hand)
+        if room <= 0:
+            return
+        claimed, self._claim_from = await self.group.claim_stale(
+            self._stale_ms, min(room, self.run_size), self._claim_from
+        )
+        if self._claim_from == START:
+            self._stale_ms = STALE_MS
+            self._next_claim = now + HEARTBEAT_SECONDS
+        for delivery in [d for d in claimed if d.envelope.position not in self.in_hand]:
+            self.in_hand[delivery.envelope.position] = delivery
+            if self.lease or delivery.attempts < SUSPECT_DELIVERIES:
+                self._probes[delivery.envelope.position] = delivery
+            else:
+                self._suspects.append(delivery)
 
     def _unsuspected(self, claimed: list[Delivery]) -> list[Delivery]:
         """Set aside what was handed out often and never answered for; it comes alone, later.
@@ -193,7 +219,7 @@ class PartitionFeed:
     async def _take_due(self) -> list[Delivery]:
         """Return entries whose wait is over and that are still ours."""
         now = time.monotonic()
-        if self._probes and (not self.gate.closed or now >= self._probe_at):
+        if self._probes and self._may_probe(now):
             return await self._take_probes(now)
         items: list[tuple[float, int, Delivery]] = []
         while self._due and self._due[0][0] <= now and len(items) < self.run_size:
@@ -212,6 +238,13 @@ class PartitionFeed:
             for position, delivery in sorted(waiting.items())
             if position in held
         ]
+
+    def _may_probe(self, now: float) -> bool:
+        """Say whether the wait is over: also early, once a check has seen the service answer."""
+        if not self.gate.closed or now >= self._probe_at:
+            return True
+        early = now >= self._refused_at + EARLY_PROBE_SECONDS
+        return early and self.gate.seen_to_answer(self._refused_at)
 
     async def _take_probes(self, now: float) -> list[Delivery]:
         """Return one run of what waits for the service; the rest waits for how it ends."""
@@ -261,6 +294,8 @@ class PartitionFeed:
         if not final:
             return True
         all_ours = await self._settle_final(final)
+        if all_ours:
+            say_parked(self.name, final)
         self._forget({delivery.envelope.position for delivery, _ in final})
         return all_ours
 
@@ -296,21 +331,23 @@ class PartitionFeed:
 
     def _wait_for_service(self, outages: Sequence[tuple[Delivery, Retry]]) -> None:
         wait = self.gate.closed_by(self.name, outages[0][1])
-        self._probe_at = time.monotonic() + wait
+        self._refused_at = time.monotonic()
+        self._probe_at = self._refused_at + wait
         for delivery, _ in outages:
             self._probes[delivery.envelope.position] = delivery
         self._changed.set()
 
     def _put_back(self, delivery: Delivery, outcome: Retry) -> None:
         wait = outcome.after or backoff_seconds(delivery.attempts)
-        logger.warning(
-            "%s: entry %s is tried again in %.1f s (attempt %d failed: %s)",
-            self.name,
-            delivery.envelope.position,
-            wait,
-            delivery.attempts,
-            outcome.error,
-        )
+        with about(delivery.envelope):
+            logger.warning(
+                "%s: entry %s is tried again in %.1f s (attempt %d failed: %s)",
+                self.name,
+                delivery.envelope.position,
+                wait,
+                delivery.attempts,
+                outcome.error,
+            )
         heapq.heappush(self._due, (time.monotonic() + wait, next(self._ties), delivery))
         self._changed.set()
 

@@ -23,6 +23,8 @@ class Gate:
     """One stage's gate over all its partitions."""
 
     listener: StateListener | None = None
+    answered: Callable[[], float] | None = None
+    """Tells when (monotonic) the service was last seen to answer somebody else's check."""
     service: str = ""
     """The service that is away; empty while the gate is open."""
     failures: int = 0
@@ -42,6 +44,10 @@ class Gate:
         or they ended without asking the service. Then a run goes through in their place.
         """
         return not self.service or time.monotonic() >= self._silent_until
+
+    def seen_to_answer(self, since: float) -> bool:
+        """Say whether a check has had an answer later than `since` (monotonic)."""
+        return self.answered is not None and self.answered() > since
 
     def probed(self) -> None:
         """Know that a run is on its way while the gate is closed; it is the probe now."""

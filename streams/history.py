@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from streams.connection import redis_errors
-from streams.envelope import LAST_SEQ, START, Envelope, Position
+from streams.envelope import START, Envelope, Position
 from streams.log import EventLog
 from streams.names import stream_key, trimmed_key
 from streams.segments import ArchiveError, Entry, Segment, load_manifest, read_segment
@@ -49,7 +49,7 @@ class History:
             if trimmed > after.next():
                 async for archived in self._archived(stream, partition, after, trimmed, count):
                     yield archived
-                after = _before(trimmed)
+                after = trimmed.before()
             elif run:
                 yield run
                 after = run[-1].position
@@ -65,10 +65,7 @@ class History:
                 continue
             entries = await asyncio.to_thread(self._entries, segment, after, end)
             for start in range(0, len(entries), count):
-                yield [
-                    self._log.codec.decode_or_mark(stream, partition, *entry)
-                    for entry in entries[start : start + count]
-                ]
+                yield self._log.codec.decode_run(stream, partition, entries[start : start + count])
 
     def _segments(self, stream: str, partition: int, end: Position) -> list[Segment]:
         where = "no archive was named" if self._archive_dir is None else str(self._archive_dir)
@@ -90,10 +87,3 @@ class History:
             for _, entry in read_segment(self._archive_dir, segment)
             if after < Position.parse(entry[0]) < end
         ]
-
-
-def _before(position: Position) -> Position:
-    """Return the last position before this one."""
-    if position.seq > 0:
-        return Position(position.ms, position.seq - 1)
-    return Position(position.ms - 1, LAST_SEQ)

@@ -44,10 +44,14 @@ class LiveSettings:
 
     def learn(self, changed: ChangedSettings) -> None:
         """Take a newer fold of the stream."""
-        same = changed.values == self.changed.values
-        self.changed = changed
-        if same:
+        old, self.changed = self.changed, changed
+        if (changed.values, changed.times) == (old.values, old.times):
             return
+        if back := [
+            name for name in old.values.keys() | changed.times.keys() if self._is_back(old, name)
+        ]:
+            own = self.beneath()
+            self.own = self.own.changed({name: getattr(own, name) for name in back}, "the files")
         values = {name: value for name, value in changed.values.items() if name in HOT}
         try:
             self.current = self.own.changed(values, "PATCH /api/system/config")
@@ -57,3 +61,16 @@ class LiveSettings:
         logger.info("settings changed: %s", ", ".join(values) or "none is changed any more")
         for listener in self._listeners:
             listener(self.current)
+
+    def beneath(self) -> Settings:
+        """Return what the layers say now, without the changes that stand in the log."""
+        try:
+            return self.own.again()
+        except HsiError as error:
+            logger.error("the settings count as they were at the start: %s", error)
+            return self.own
+
+    def _is_back(self, old: ChangedSettings, name: str) -> bool:
+        """Say whether a setting was just given back to the layers."""
+        told = self.changed.times.get(name) != old.times.get(name)
+        return told and name in HOT and name not in self.changed.values

@@ -287,10 +287,7 @@ class EventLog:
     def _decoded(
         self, stream: str, partition: int, entries: Sequence[tuple[bytes, Any]]
     ) -> list[Envelope]:
-        envelopes = [
-            self.codec.decode_or_mark(stream, partition, entry_id, fields)
-            for entry_id, fields in entries
-        ]
+        envelopes = self.codec.decode_run(stream, partition, entries)
         if envelopes:
             self.continuity.saw(stream_key(partition, stream), envelopes[-1].position)
         return envelopes

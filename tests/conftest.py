@@ -8,6 +8,7 @@ pytest_plugins = [
     "support.servers",
     "support.triton",
     "support.exporting",
+    "support.web_tools",
 ]
 
 

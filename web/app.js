@@ -1,63 +1,72 @@
+// @ts-check
 // The page: a live timeline of events. State comes from the API; the WebSocket tells what is new
 // and resumes from its cursor, so nothing is missed while the connection was away.
 
-const $ = (id) => document.getElementById(id);
-const events = new Map(); // event id → event as /api/events shows it
-const cameras = new Map(); // camera id → camera
-let older = null; // where the next page begins
-let cursor = null; // how far the live feed has told us
+import { ApiError, Client } from "./client.js";
+import { $, element, saying, words } from "./page.js";
+import { ServicePanel } from "./services.js";
+import { UnverifiedFeed } from "./unverified.js";
+
+/** @typedef {import("./types").Shown} Shown */
+/** @typedef {import("./types").Schemas} Schemas */
+
+const client = new Client();
+client.onSignedOut = signIn;
+/** @type {Map<string, Shown>} Event id → event as /api/events shows it */
+const events = new Map();
+/** @type {Map<string, Schemas["CameraAnswer"]>} Camera id → camera */
+const cameras = new Map();
+/** @type {string | null} Where the next page begins */
+let older = null;
+/** @type {string | null} How far the live feed has told us */
+let cursor = null;
+let loading = new AbortController();
 let backOff = 1000;
-let feed = null; // the WebSocket that tells what is new
-let changeToken = null; // what the server wants to see with every change by a session
+/** @type {WebSocket | null} What tells what is new */
+let feed = null;
 
 // --- small helpers --------------------------------------------------------------------------
 
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-async function ask(path, options = {}) {
-  const headers = { ...options.headers, ...(changeToken && { "X-CSRF-Token": changeToken }) };
-  const response = await fetch(path, { ...options, headers });
-  if (response.status === 401 && path !== "/api/session") signIn();
-  const body = response.status === 204 ? null : await response.json();
-  if (!response.ok) throw new Error(body?.detail ?? `${path}: ${response.status}`);
-  return body;
-}
-
-function sendJson(method, body) {
-  return { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-}
-
+/**
+ * Do something; what goes wrong is said on the page.
+ * @template T
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T | null>}
+ */
 async function guarded(work) {
   try {
     const result = await work();
     $("error").hidden = true;
     return result;
   } catch (error) {
-    $("error").textContent = `That did not work: ${error.message}`;
+    $("error").textContent = `That did not work: ${saying(error)}`;
     $("error").hidden = false;
     return null;
   }
 }
 
-const words = (text) => text.replaceAll("_", " ");
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+/** @param {string} id */
 const cameraName = (id) => cameras.get(id)?.name ?? words(id);
 
+/** @param {string} iso */
 function moment(iso) {
   return element("time", { dateTime: iso, textContent: clock.format(new Date(iso)) });
 }
 
 // --- one event ------------------------------------------------------------------------------
 
+/** @param {Shown} event */
 function engine(event) {
   if (event.engine === "rules+model") return `scored by rules, refined by ${event.model}`;
   return `scored by ${event.rules_version ?? "rules"} alone`;
 }
 
+/**
+ * @param {string} url
+ * @param {string} text
+ * @param {string} full
+ */
 function thumbnail(url, text, full) {
   const image = element("img", { alt: text, loading: "lazy" });
   let tries = 0;
@@ -70,9 +79,10 @@ function thumbnail(url, text, full) {
   return element("a", { href: full, target: "_blank", rel: "noopener" }, image);
 }
 
+/** @param {Shown} event */
 function card(event) {
   const links = event.links ?? {};
-  const made = element("article", { className: event.risk_level });
+  const made = element("article", { className: event.risk_level ?? "" });
   made.dataset.id = event.id;
   if (event.reviewed) made.classList.add("reviewed");
   const labels = (event.labels ?? []).join(", ");
@@ -88,6 +98,10 @@ function card(event) {
       ? element("span", { className: "late", textContent: "late",
         title: "Assessed long after its pictures were taken: the detector or another part was away" })
       : null,
+    event.alert === false
+      ? element("span", { className: "late", textContent: "too old to alert",
+        title: "It came longer after its pictures than LATE_ALERT_MAX_AGE_SECONDS" })
+      : null,
     event.stage === "fast_path"
       ? element("span", { className: "soft", textContent: "still going on" }) : null);
   const review = element("button", {
@@ -96,23 +110,27 @@ function card(event) {
   review.addEventListener("click", async () => {
     review.disabled = true;
     await guarded(async () => {
-      const body = sendJson("PATCH", { reviewed: !event.reviewed });
-      const saved = await ask(`/api/events/${event.id}`, body);
-      if (saved.id) show(saved);
+      const saved = await client.patch("/api/events/{id}",
+        { path: { id: event.id }, body: { reviewed: !event.reviewed } });
+      if ("id" in saved) show(saved);
     });
     review.disabled = false;
   });
   const details = element("details", {}, element("summary", { textContent: "Why, and by whom" }));
   details.addEventListener("toggle", () => details.open && explain(event.id, details));
   made.append(picture, element("div", {}, head,
-    element("p", { className: "summary", textContent: event.summary }),
+    element("p", { className: "summary", textContent: event.summary ?? "" }),
     element("div", { className: "tools" }, review,
       element("span", { className: "soft", textContent: engine(event) }))), details);
   return made;
 }
 
+/**
+ * @param {string} id
+ * @param {HTMLDetailsElement} details
+ */
 async function explain(id, details) {
-  const event = await guarded(() => ask(`/api/events/${id}`));
+  const event = await guarded(() => client.get("/api/events/{id}", { path: { id } }));
   if (!event) return;
   const rows = event.signals.map((signal) => element("tr", {},
     element("td", { textContent: words(signal.name) }),
@@ -123,7 +141,8 @@ async function explain(id, details) {
     element("thead", {}, element("tr", {}, ...["Signal", "Found", "Points", "Why"].map(
       (text) => element("th", { scope: "col", textContent: text })))),
     element("tbody", {}, ...rows));
-  const best = new Map(); // one image a picture: its surest detection
+  /** @type {Map<string, typeof event.detections[number]>} One image a picture: its surest one */
+  const best = new Map();
   for (const found of event.detections) {
     const known = best.get(found.picture_id);
     if (!known || known.confidence < found.confidence) best.set(found.picture_id, found);
@@ -138,9 +157,9 @@ async function explain(id, details) {
     ? `Score: rules ${event.rule_score}, ${event.model} moved it to ${event.risk_score} `
       + `(it may not go below ${event.floor}; ${event.model_seconds?.toFixed(1)} s).`
     : `Score: ${event.rule_score} by ${event.rules_version}. No language model has looked at this.`;
-  details.replaceChildren(details.firstElementChild,
+  details.replaceChildren(...[...details.children].slice(0, 1),
     element("p", { textContent: event.reasoning }), signals,
-    ...(event.enrichments ?? []).map(added).filter(Boolean),
+    ...event.enrichments.map(added).filter((line) => line !== null),
     element("p", { className: "soft", textContent: model }),
     element("p", { className: "soft",
       textContent: `${event.detection_count} detections in ${event.pictures.length} pictures by ${detectors.join("; ")}.` }),
@@ -148,6 +167,7 @@ async function explain(id, details) {
 }
 
 // What an optional service added, or why not; one that nobody configured is not worth a line.
+/** @param {Schemas["EnrichmentAnswer"]} word */
 function added(word) {
   if (word.code === "not_configured") return null;
   const by = word.model ? ` (${word.model} ${word.model_version})` : "";
@@ -165,45 +185,59 @@ function added(word) {
 
 // --- the timeline ---------------------------------------------------------------------------
 
+/** @param {Shown} event */
 function wanted(event) {
   return (!$("camera").value || event.camera_id === $("camera").value)
     && (!$("level").value || event.risk_level === $("level").value)
     && (!$("open-only").checked || !event.reviewed);
 }
 
+/** @param {Shown | undefined} event */
 function begin(event) {
-  return event.started_at ?? event.ended_at ?? "";
+  return event?.started_at ?? event?.ended_at ?? "";
 }
 
+/** @param {Shown} event */
 function show(event, isNew = false) {
   const known = events.get(event.id);
   const merged = { ...known, ...event };
   events.set(event.id, merged);
   const old = document.querySelector(`article[data-id="${CSS.escape(event.id)}"]`);
-  const open = old?.querySelector("details").open;
-  old?.parentElement.remove();
+  const open = old?.querySelector("details")?.open;
+  old?.parentElement?.remove();
   if (wanted(merged)) {
     const made = card(merged);
-    if (isNew) made.classList.add("new");
-    if (open) made.querySelector("details").open = true;
+    if (isNew && merged.alert !== false) made.classList.add("new");
+    const details = made.querySelector("details");
+    if (open && details) details.open = true;
     const after = [...$("timeline").children].find((item) =>
-      begin(events.get(item.firstElementChild.dataset.id)) < begin(merged));
+      begin(events.get(item.querySelector("article")?.dataset.id ?? "")) < begin(merged));
     $("timeline").insertBefore(element("li", {}, made), after ?? null);
   }
   $("empty").hidden = $("timeline").childElementCount > 0;
 }
 
+/** @param {string | null} from */
 async function load(from = null) {
-  const query = new URLSearchParams({ limit: 30 });
-  if ($("camera").value) query.set("camera_id", $("camera").value);
-  if ($("level").value) query.set("risk_level", $("level").value);
-  if ($("open-only").checked) query.set("reviewed", "false");
-  if (from) query.set("cursor", from);
-  const page = await guarded(() => ask(`/api/events?${query}`));
+  const level = /** @type {Schemas["EventAnswer"]["risk_level"] | ""} */ ($("level").value);
+  const query = {
+    limit: 30,
+    camera_id: $("camera").value || undefined,
+    risk_level: level || undefined,
+    reviewed: $("open-only").checked ? false : undefined,
+    cursor: from ?? undefined,
+  };
+  // Only the newest choice of filters counts.
+  loading.abort();
+  loading = new AbortController();
+  const { signal } = loading;
+  const page = await guarded(() => client.get("/api/events", { query, signal }).catch(
+    (error) => { if (signal.aborted) return null; throw error; }));
   if (!page) return;
   if (!from) {
     events.clear();
     $("timeline").replaceChildren();
+    unseen.load();
   }
   page.events.forEach((event) => show(event));
   older = page.next_cursor;
@@ -215,7 +249,7 @@ async function load(from = null) {
 
 async function loadCameras() {
   const [known, removed] = await Promise.all(
-    [ask("/api/cameras"), ask("/api/cameras?status=removed")]);
+    [client.get("/api/cameras"), client.get("/api/cameras", { query: { status: "removed" } })]);
   cameras.clear();
   [...removed.cameras, ...known.cameras].forEach((camera) => cameras.set(camera.id, camera));
   const chosen = $("camera").value;
@@ -228,12 +262,13 @@ async function loadCameras() {
   $("unregistered").replaceChildren(...found.map(unregistered));
 }
 
+/** @param {Schemas["CameraAnswer"]} camera */
 function unregistered(camera) {
   const add = element("button", { type: "button", textContent: "Add as a camera" });
   add.addEventListener("click", async () => {
     add.disabled = true;
-    const body = sendJson("POST", { name: camera.name, folder_path: camera.folder_path });
-    await guarded(async () => { await ask("/api/cameras", body); await loadCameras(); });
+    const body = { name: camera.name, folder_path: camera.folder_path };
+    await guarded(async () => { await client.post("/api/cameras", { body }); await loadCameras(); });
     add.disabled = false;
   });
   return element("div", {}, element("span", {
@@ -245,18 +280,18 @@ function unregistered(camera) {
 
 // A server that asks for keys gets one once; a cookie stands for it from then on.
 async function enter() {
-  const response = await fetch("/api/session").catch(() => null);
-  if (response?.status === 401) return signIn();
-  const session = response?.ok ? await response.json() : null;
-  changeToken = session?.csrf_token ?? null;
-  $("who").hidden = !session?.required;
-  $("who").firstElementChild.textContent = session?.name ?? "";
+  const session = await client.get("/api/session").catch((error) => error);
+  if (session instanceof ApiError && session.status === 401) return signIn();
+  const known = session instanceof Error ? null : session;
+  client.changeToken = known?.csrf_token ?? null;
+  $("who").hidden = !known?.required;
+  $("who-name").textContent = known?.name ?? "";
   $("login").hidden = true;
   return connect();
 }
 
 function signIn() {
-  changeToken = null;
+  client.changeToken = null;
   live("sign in to look", "warn");
   $("who").hidden = true;
   $("login").hidden = false;
@@ -266,31 +301,25 @@ function signIn() {
 $("login").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    await ask("/api/session", sendJson("POST", { api_key: $("key").value }));
+    await client.post("/api/session", { body: { api_key: $("key").value } });
     $("refused").textContent = "";
     $("key").value = "";
     await enter();
   } catch (error) {
-    $("refused").textContent = error.message;
+    $("refused").textContent = saying(error);
   }
 });
 
 $("sign-out").addEventListener("click", async () => {
-  await guarded(() => ask("/api/session", { method: "DELETE" }));
+  await guarded(() => client.delete("/api/session"));
   location.reload();
 });
 
 // The live feed is not for this caller; true: trying again at once is no use.
+/** @param {string} reason */
 function refused(reason) {
-  if (/^(key_missing|wrong_key)/.test(reason)) {
-    signIn();
-    return true;
-  }
-  if (!reason.startsWith("outside_scope")) return false;
-  live("your cameras, every 15 s", "good"); // the feed tells of all cameras
-  const look = () => guarded(async () => { await loadCameras(); await load(); });
-  look();
-  setInterval(() => document.hidden || look(), 15_000);
+  if (!/^(key_missing|wrong_key)/.test(reason)) return false;
+  signIn();
   return true;
 }
 
@@ -304,7 +333,7 @@ function connect() {
   feed = socket;
   const ping = setInterval(() => {
     if (socket.readyState === WebSocket.OPEN) socket.send("ping");
-  }, 60_000);
+  }, 15_000); // half of the shortest WEBSOCKET_IDLE_TIMEOUT_SECONDS
   socket.addEventListener("message", (message) => hear(JSON.parse(message.data)));
   socket.addEventListener("close", (closed) => {
     clearInterval(ping);
@@ -315,31 +344,41 @@ function connect() {
   });
 }
 
+/** @param {import("./types").Message} message */
 function hear(message) {
   if (message.cursor) cursor = message.cursor;
-  const data = message.data;
   switch (message.type) {
     case "hello":
       backOff = 1000;
       live("live", "good");
-      guarded(loadCameras).then(() => (message.resumed ? null : load()));
+      guarded(loadCameras).then(() => (message.resumed ? undefined : load()));
       break;
     case "event": {
+      const { data } = message;
       const picture = data.picture_id && `/api/pictures/${data.picture_id}`;
       const links = picture ? { links: { image: `${picture}/image`, thumbnail: `${picture}/thumbnail` } } : {};
       const told = Object.fromEntries(Object.entries(data).filter(([, value]) => value !== null));
-      show({ ...told, ...links }, !events.has(data.id));
+      show(/** @type {Shown} */ ({ ...told, ...links }), !events.has(data.id));
       break;
     }
-    case "event_reviewed":
-      if (events.has(data.event_id)) show({ ...data, id: data.event_id });
+    case "unverified_activity":
+      unseen.hear(message.data);
       break;
+    case "event_reviewed": {
+      const { event_id: id, ...told } = message.data;
+      if (events.has(id)) show({ ...told, id });
+      break;
+    }
     case "camera_status":
       setTimeout(() => guarded(loadCameras), 500);
       break;
   }
 }
 
+/**
+ * @param {string} text
+ * @param {string} look
+ */
 function live(text, look) {
   $("live").textContent = text;
   $("live").className = `pill dot ${look}`;
@@ -347,8 +386,13 @@ function live(text, look) {
 
 // --- health ---------------------------------------------------------------------------------
 
+/** @type {Record<string, string>} */
 const LOOKS = { healthy: "good", off: "good", unhealthy: "bad" };
 
+/**
+ * @param {string} name
+ * @param {{ status: string, message: string }} check
+ */
 function service(name, check, told = check.status !== "healthy" && check.status !== "off") {
   return element("span", {
     className: `dot ${LOOKS[check.status] ?? "warn"}`, title: check.message,
@@ -357,13 +401,8 @@ function service(name, check, told = check.status !== "healthy" && check.status 
 }
 
 async function health() {
-  let told = null;
-  try {
-    told = await (await fetch("/api/system/health")).json();
-  } catch {
-    told = null;
-  }
-  if (!told?.services) {
+  const told = await client.get("/api/system/health").catch(() => null);
+  if (!told) {
     $("health").replaceChildren(service("server", { status: "unhealthy", message: "it does not answer" }));
     return;
   }
@@ -371,7 +410,7 @@ async function health() {
   const models = ai?.details ?? {};
   $("health").replaceChildren(...Object.entries({ ...others, ...models }).map(
     ([name, check]) => service(name, check, name === "detector" || undefined)));
-  $("stages").replaceChildren(...(told.stages ?? []).map((stage) => element("span", {
+  $("stages").replaceChildren(...told.stages.map((stage) => element("span", {
     textContent: `${stage.stage}: ${stage.pending + stage.processing
       ? `${stage.pending} waiting, ${stage.processing} in hand` : "nothing waits"}`,
   })));
@@ -380,6 +419,13 @@ async function health() {
 $("older").addEventListener("click", () => load(older));
 $("filters").addEventListener("change", () => load());
 $("filters").addEventListener("submit", (event) => event.preventDefault());
+const panel = new ServicePanel(client, guarded);
+const unseen = new UnverifiedFeed(client, guarded, { thumbnail, moment, cameraName });
 enter();
 health();
-setInterval(() => document.hidden || health(), 5000);
+setInterval(() => {
+  if (document.hidden) return;
+  health();
+  panel.load();
+  unseen.lookAgain();
+}, 5000);

@@ -1,21 +1,32 @@
-// The API's page: made in the browser from the OpenAPI document that this server gives out.
+// @ts-check
+// The API's page: made in the browser from the OpenAPI and AsyncAPI documents of this server.
 
-const $ = (id) => document.getElementById(id);
+import { $, element, saying } from "./page.js";
 
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children.filter((child) => child !== null));
+/** @typedef {import("./types").Shape} Shape */
+/** @typedef {import("./types").Described} Described */
+/** @typedef {import("./types").Document} Document_ */
+/** @typedef {import("./types").Channels} Channels */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {string} words
+ */
+function text(tag, words, className = "") {
+  const made = element(tag, {}, words);
+  made.className = className;
   return made;
 }
 
-const text = (tag, words, className = "") => element(tag, { textContent: words, className });
-
 // --- types in words -------------------------------------------------------------------------
 
+/** @param {string} reference */
 function named(reference) {
-  return reference.split("/").at(-1);
+  return reference.split("/").at(-1) ?? "";
 }
 
+/** @param {Shape} schema */
 function range(schema) {
   const low = schema.minimum ?? schema.minLength;
   const high = schema.maximum ?? schema.maxLength;
@@ -23,6 +34,10 @@ function range(schema) {
   return ` (${low ?? "…"} to ${high ?? "…"}${schema.type === "string" ? " characters" : ""})`;
 }
 
+/**
+ * @param {Shape} schema
+ * @returns {string}
+ */
 function kind(schema) {
   if (schema.$ref) return named(schema.$ref);
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
@@ -34,6 +49,12 @@ function kind(schema) {
   return `${schema.format ?? schema.type ?? "any"}${range(schema)}`;
 }
 
+/**
+ * @param {Shape} schema
+ * @param {Record<string, Shape>} schemas
+ * @param {Set<string>} seen
+ * @returns {HTMLElement}
+ */
 function fields(schema, schemas, seen = new Set()) {
   const name = schema.$ref ? named(schema.$ref) : "";
   const whole = name ? schemas[name] : schema;
@@ -42,8 +63,9 @@ function fields(schema, schemas, seen = new Set()) {
   const rows = Object.entries(whole.properties).map(([field, part]) => {
     const parts = [part, part.items, ...(part.anyOf ?? []), part.additionalProperties];
     const deeper = parts.find((each) => each?.$ref && !inner.has(named(each.$ref)));
+    const reference = deeper?.$ref;
     const cell = element("td", {}, text("span", kind(part)));
-    if (deeper) cell.append(later(named(deeper.$ref), () => fields(deeper, schemas, inner)));
+    if (reference) cell.append(later(named(reference), () => fields({ $ref: reference }, schemas, inner)));
     const needed = (whole.required ?? []).includes(field);
     return element("tr", {}, element("td", {}, text("code", field)), cell,
       text("td", needed ? "always" : "may be left out", "soft"));
@@ -52,6 +74,10 @@ function fields(schema, schemas, seen = new Set()) {
     element("table", {}, ...rows));
 }
 
+/**
+ * @param {string} title
+ * @param {() => HTMLElement} make
+ */
 function later(title, make) {
   const box = element("details", {}, text("summary", title));
   box.addEventListener("toggle", () => box.append(make()), { once: true });
@@ -60,6 +86,7 @@ function later(title, make) {
 
 // --- one operation --------------------------------------------------------------------------
 
+/** @param {Described} operation */
 function parameters(operation) {
   if (!operation.parameters) return null;
   const rows = operation.parameters.map((each) => element("tr", {},
@@ -71,6 +98,10 @@ function parameters(operation) {
   return element("div", {}, text("h4", "Takes"), element("table", {}, ...rows));
 }
 
+/**
+ * @param {Described} operation
+ * @param {Document_} document_
+ */
 function answers(operation, document_) {
   const rows = Object.entries(operation.responses).map(([status, given]) => {
     const answer = given.$ref ? document_.components.responses[named(given.$ref)] : given;
@@ -84,6 +115,10 @@ function answers(operation, document_) {
   return element("div", {}, text("h4", "Answers"), element("table", {}, ...rows));
 }
 
+/**
+ * @param {string} path
+ * @param {Described} operation
+ */
 function attempt(path, operation) {
   const inputs = (operation.parameters ?? []).filter((each) => each.in !== "header").map((each) => ({
     ...each, input: element("input", { name: each.name, required: each.required ?? false }),
@@ -108,12 +143,18 @@ function attempt(path, operation) {
       const body = json ? JSON.stringify(await response.json(), null, 1) : await response.text();
       result.textContent = `${url}\n${response.status} ${response.statusText}\n${body.slice(0, 20_000)}`;
     } catch (error) {
-      result.textContent = `${url}\n${error.message}`;
+      result.textContent = `${url}\n${saying(error)}`;
     }
   });
   return form;
 }
 
+/**
+ * @param {string} path
+ * @param {string} method
+ * @param {Described} operation
+ * @param {Document_} document_
+ */
 function describe(path, method, operation, document_) {
   const made = element("details", { id: operation.operationId }, element("summary", {},
     text("span", method.toUpperCase(), "method"), text("code", path), " ",
@@ -121,7 +162,7 @@ function describe(path, method, operation, document_) {
   made.dataset.words = `${method} ${path} ${operation.summary}`.toLowerCase();
   made.addEventListener("toggle", () => {
     if (operation.description) made.append(text("p", operation.description));
-    made.append(...[parameters(operation)].filter(Boolean));
+    made.append(...[parameters(operation)].filter((part) => part !== null));
     const body = operation.requestBody?.content["application/json"]?.schema;
     if (body) made.append(text("h4", "Body"), fields(body, document_.components.schemas));
     made.append(answers(operation, document_));
@@ -130,24 +171,79 @@ function describe(path, method, operation, document_) {
   return made;
 }
 
+// --- WebSocket messages ---------------------------------------------------------------------
+
+/**
+ * @param {string} channel
+ * @param {string} address
+ * @param {string} action
+ * @param {import("./types").ChannelMessage} message
+ * @param {Channels} document_
+ */
+function telling(channel, address, action, message, document_) {
+  const sent = action === "send";
+  const made = element("details", { id: `message-${channel}-${message.title}` },
+    element("summary", {}, text("span", sent ? "SENT" : "SAY", "method"),
+      text("code", message.name), " ", text("span", message.summary, "soft"),
+      text("span", message["x-topic"] ?? "", "role soft")));
+  made.dataset.words = `${address} ${message.name} ${message.summary}`.toLowerCase();
+  made.addEventListener("toggle", () => made.append(
+    fields(message.payload, document_.components.schemas)), { once: true });
+  return made;
+}
+
+/** @param {Channels} document_ */
+function addChannels(document_) {
+  for (const { action, channel, messages } of Object.values(document_.operations)) {
+    const name = named(channel.$ref);
+    const { address, description } = document_.channels[name];
+    const known = document.getElementById(`channel-${name}`);
+    const section = known ?? element("section", { id: `channel-${name}` }, text("h2", address),
+      text("p", description, "soft"));
+    for (const { $ref } of messages) {
+      const message = document_.components.messages[named($ref)];
+      section.append(telling(name, address, action, message, document_));
+    }
+    if (known) continue;
+    $("operations").append(section);
+    $("topics").append(element("a", { href: `#${section.id}`, textContent: address }));
+  }
+}
+
 // --- the page -------------------------------------------------------------------------------
+
+/**
+ * @param {ParentNode} within
+ * @param {string} selector
+ * @returns {NodeListOf<HTMLElement>}
+ */
+const all = (within, selector) => within.querySelectorAll(selector);
 
 function find() {
   const words = $("find").value.toLowerCase().split(/\s+/);
-  for (const each of document.querySelectorAll("main > section")) {
+  for (const each of all(document, "main > section")) {
     let shown = 0;
-    for (const operation of each.querySelectorAll(":scope > details")) {
-      operation.hidden = !words.every((word) => operation.dataset.words.includes(word));
+    for (const operation of all(each, ":scope > details")) {
+      operation.hidden = !words.every((word) => operation.dataset.words?.includes(word));
       shown += operation.hidden ? 0 : 1;
     }
     each.hidden = shown === 0;
   }
 }
 
+/**
+ * @param {string} address
+ * @returns {Promise<any>}
+ */
+async function read(address) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${address} cannot be read: ${response.status}`);
+  return response.json();
+}
+
 async function start() {
-  const response = await fetch("/api/openapi.json");
-  if (!response.ok) throw new Error(`the document cannot be read: ${response.status}`);
-  const document_ = await response.json();
+  const [document_, messages] = await Promise.all(
+    ["/api/openapi.json", "/api/asyncapi.json"].map(read));
   $("about").textContent = `${document_.info.title} ${document_.info.version}. ${document_.info.description}`;
   for (const { name } of document_.tags) {
     const section = element("section", { id: `topic-${name.replaceAll(" ", "-")}` }, text("h2", name));
@@ -160,7 +256,8 @@ async function start() {
     $("operations").append(section);
     $("topics").append(element("a", { href: `#${section.id}`, textContent: name }));
   }
+  addChannels(messages);
   $("find").addEventListener("input", find);
 }
 
-start().catch((error) => ($("about").textContent = `That did not work: ${error.message}`));
+start().catch((error) => ($("about").textContent = `That did not work: ${saying(error)}`));

@@ -10,6 +10,7 @@ import msgspec
 
 from domain.events.access import ActionAudited, ApiKeyCreated, ApiKeyRevoked, KeyRole, Outcome
 from domain.events.assessments import (
+    ActivityUnverified,
     AssessmentRefined,
     BatchFacts,
     EventHeld,
@@ -30,7 +31,12 @@ from domain.events.batches import (
     CloseReason,
     PictureBatched,
 )
-from domain.events.cameras import CameraRegistered, CameraRemoved, CameraUpdated
+from domain.events.cameras import (
+    CameraRegistered,
+    CameraRemoved,
+    CameraUpdated,
+    WhenUnavailable,
+)
 from domain.events.detections import ObjectsDetected, PictureFiltered
 from domain.events.enrichments import (
     Attribute,
@@ -57,7 +63,10 @@ from domain.events.system import (
     ConfigChanged,
     GpuReading,
     GpuSampled,
+    ProcessFacts,
     RetentionFinished,
+    ServiceAction,
+    ServiceControlRequested,
     ServiceStateChanged,
     ServiceStatus,
     SettingsApplied,
@@ -69,6 +78,7 @@ __all__ = [
     "EVENT_TYPES",
     "SYSTEM",
     "ActionAudited",
+    "ActivityUnverified",
     "ApiKeyCreated",
     "ApiKeyRevoked",
     "AssessmentRefined",
@@ -112,10 +122,13 @@ __all__ = [
     "Outcome",
     "PictureBatched",
     "PictureFiltered",
+    "ProcessFacts",
     "PromptCompared",
     "RetentionApplied",
     "RetentionFinished",
     "RiskAssessed",
+    "ServiceAction",
+    "ServiceControlRequested",
     "ServiceStateChanged",
     "ServiceStatus",
     "SettingValue",
@@ -125,6 +138,7 @@ __all__ = [
     "Signal",
     "Stage",
     "VideoReceived",
+    "WhenUnavailable",
     "to_builtins",
 ]
 
@@ -144,6 +158,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         AssessmentRefined,
         EventReviewed,
         EventHeld,
+        ActivityUnverified,
         RetentionApplied,
         RetentionFinished,
         CameraRegistered,
@@ -151,6 +166,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         CameraRemoved,
         GpuSampled,
         ServiceStateChanged,
+        ServiceControlRequested,
         SettingsApplied,
         ConfigChanged,
         ApiKeyCreated,

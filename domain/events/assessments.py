@@ -69,6 +69,8 @@ class RiskAssessed(Event, frozen=True, kw_only=True):
     picture_ids: tuple[str, ...]
     is_fast_path: bool = False
     close_reason: CloseReason | None = None
+    alert_within_seconds: int | None = None
+    """Recorded later than this after the last picture, it is too old to alert; None: no limit."""
 
     @property
     def occurred_at(self) -> datetime:
@@ -109,6 +111,12 @@ class AssessmentRefined(Event, frozen=True, kw_only=True):
     """Tokens of context the model has for one question; None: it does not tell."""
     left_out: tuple[str, ...] = ()
     """Parts of the question that did not fit the context, the least useful first."""
+    alert_within_seconds: int | None = None
+    """As the rules' assessment has it; here it limits the age of this word."""
+    canary: bool = False
+    """True when a candidate on trial answered instead of the prompt in service."""
+    candidate_failure: str | None = None
+    """Why the candidate did not answer about an event that was to be a canary."""
 
     @property
     def occurred_at(self) -> datetime:
@@ -159,3 +167,24 @@ class RetentionApplied(Event, frozen=True, kw_only=True):
     detections_deleted: int
     images_deleted: int
     space_reclaimed: int
+
+
+class ActivityUnverified(Event, frozen=True, kw_only=True):
+    """A picture arrived and nobody can look at it at present: told to those who wish to know.
+
+    It says no more than that. One a camera and outage, of the first picture that waits.
+    """
+
+    TAG: ClassVar[str] = "activity.unverified"
+    STREAM: ClassVar[str] = "assessments"
+
+    picture_id: str
+    file_id: str
+    captured_at: Moment
+    service: str
+    """What is away."""
+    reason: Literal["service_away"]
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.captured_at

@@ -9,7 +9,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone; one without is refused when it is read."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An immutable fact about one camera; subclasses say which."""
 
     TAG: ClassVar[str] = ""
@@ -24,7 +24,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None
 
 
-class Box(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Box(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One object that a model saw: where (pixels from the top left), what, how sure (0 to 1)."""
 
     label: str

@@ -4,6 +4,9 @@ from typing import ClassVar, Literal
 
 from domain.events.base import Event
 
+WhenUnavailable = Literal["hold", "notify"]
+"""While nothing can look at its pictures: let them wait, or tell of the first as unverified."""
+
 
 class CameraRegistered(Event, frozen=True, kw_only=True):
     """A camera is known from now on: added by a person, or found as an unknown folder."""
@@ -17,6 +20,7 @@ class CameraRegistered(Event, frozen=True, kw_only=True):
     enabled: bool = True
     entry_point: bool = False
     """True when the camera looks at a door, gate or window through which one gets in."""
+    when_unavailable: WhenUnavailable = "hold"
 
 
 class CameraUpdated(Event, frozen=True, kw_only=True):
@@ -28,6 +32,7 @@ class CameraUpdated(Event, frozen=True, kw_only=True):
     name: str | None = None
     enabled: bool | None = None
     entry_point: bool | None = None
+    when_unavailable: WhenUnavailable | None = None
     confirmed: bool | None = None
     """True once a person has taken over a camera that was found as a folder."""
 

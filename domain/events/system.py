@@ -7,7 +7,12 @@ import msgspec
 
 from domain.events.base import Event, Moment
 
-ServiceStatus = Literal["healthy", "unhealthy", "waiting"]
+ServiceStatus = Literal[
+    "healthy", "unhealthy", "waiting", "starting", "running", "stopped", "disabled", "failed"
+]
+"""The first three are of services that a stage depends on, the others of those `hsi up` runs."""
+
+ServiceAction = Literal["restart", "start", "stop", "enable", "disable"]
 
 
 SYSTEM = "system"
@@ -42,23 +47,63 @@ class GpuSampled(Event, frozen=True, kw_only=True):
         return self.sampled_at
 
 
+class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a supervisor knows of a service that it runs itself."""
+
+    process: str
+    """The process in which the service runs; several may share one."""
+    host: str
+    enabled: bool = True
+    """False: it is not started, by the next `hsi up` neither, until somebody enables it."""
+    failure_count: int = 0
+    """How often it ended unasked, on end."""
+    restart_count: int = 0
+    """Since this `hsi up` began, asked for or not."""
+    last_restart_at: Moment | None = None
+    started_at: Moment | None = None
+    by: str = ""
+    """Who stopped or disabled it."""
+    fixed: str = ""
+    """Why it cannot be controlled, where it cannot."""
+    answers: str = ""
+    """Id of the request that this is the answer to."""
+
+
 class ServiceStateChanged(Event, frozen=True, kw_only=True):
-    """A service that a stage depends on went away or came back."""
+    """A service went away or came back: one that a stage depends on, or that `hsi up` runs."""
 
     TAG: ClassVar[str] = "service.state_changed"
     STREAM: ClassVar[str] = "system"
 
     service: str
-    """detector, risk_model, or an optional one: florence, clip, enrichment."""
+    """detector, risk_model, or an optional one: florence, clip, enrichment; or a role."""
     status: ServiceStatus
     message: str
     changed_at: Moment
     paused_stages: tuple[str, ...] | None = None
     """Stages of the telling process that pause because of it; None in events of before this."""
+    process: ProcessFacts | None = None
+    """None for a service that the telling process does not run."""
 
     @property
     def occurred_at(self) -> datetime:
         return self.changed_at
+
+
+class ServiceControlRequested(Event, frozen=True, kw_only=True):
+    """Somebody asked the supervisor to do something to a service that it runs."""
+
+    TAG: ClassVar[str] = "service.control_requested"
+    STREAM: ClassVar[str] = "system"
+
+    service: str
+    action: ServiceAction
+    actor: str
+    requested_at: Moment
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.requested_at
 
 
 class SettingsApplied(Event, frozen=True, kw_only=True, omit_defaults=False):
@@ -91,6 +136,8 @@ class SettingsApplied(Event, frozen=True, kw_only=True, omit_defaults=False):
     rules_version: str
     prompt_version: str
     software_version: str
+    late_alert_max_age_seconds: int | None = None
+    """None in events of software that knew no such limit."""
 
     @property
     def occurred_at(self) -> datetime:
@@ -139,6 +186,7 @@ class RetentionFinished(Event, frozen=True, kw_only=True):
     gpu_stats_deleted: int
     images_deleted: int
     space_reclaimed: int
+    logs_deleted: int = 0
 
     @property
     def occurred_at(self) -> datetime:

@@ -43,7 +43,7 @@ class CandidateCompared(Event, frozen=True, kw_only=True):
 
 
 class PromptCompared(Event, frozen=True, kw_only=True):
-    """A candidate prompt was asked about an event's facts, or failed to answer.
+    """Two prompts were asked about an event's facts, or the candidate failed to answer.
 
     Nothing in the main line reads this: the event keeps the assessment that it has.
     """
@@ -55,12 +55,18 @@ class PromptCompared(Event, frozen=True, kw_only=True):
     stage: Stage
     ended_at: Moment
     rule_score: int
+    canary: bool = False
+    """True when the event has the candidate's answer, and the prompt in service was asked here."""
     score: int
-    """As the event has it: refined by the prompt in service."""
+    """What the prompt in service makes of it; the event has this unless it is a canary."""
     level: Level
     model: str
     prompt_version: str
     seconds: float
+    prompt_sha256: str | None = None
+    """This and the two below of a canary only, where no event has them."""
+    model_score: int | None = None
+    summary: str | None = None
     candidate_prompt: str
     """Version of the candidate prompt."""
     error: str | None = None

@@ -165,7 +165,7 @@ def _target(settings: Settings, url: str | None, repository: Path, model: str) -
         triton_url(settings, url),
         model,
         folder,
-        settings.rtdetr_ca_path,
+        settings.ai_ca_path,
         settings.rtdetr_read_timeout,
     )
 

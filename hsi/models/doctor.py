@@ -119,7 +119,7 @@ async def _of_detector(settings: Settings, url: str | None) -> Finding:
         settings.models_dir,
         connect_timeout=settings.ai_connect_timeout,
         health_timeout=settings.ai_health_timeout,
-        ca_path=settings.rtdetr_ca_path,
+        ca_path=settings.ai_ca_path,
         repair=False,
     )
     where = url or "embedded"

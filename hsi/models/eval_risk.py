@@ -113,7 +113,8 @@ async def _open(
     url, key, api = settings.nemotron_url, settings.nemotron_api_key, settings.nemotron_api
     if url is not None:
         secret = key.get_secret_value() if key else None
-        model = LlamaRiskModel(url, api=api, api_key=secret, timeouts=timeouts)
+        trust = settings.ai_ca_path
+        model = LlamaRiskModel(url, api=api, api_key=secret, timeouts=timeouts, ca_path=trust)
         stack.push_async_callback(model.close)
         return model
     chosen = language_model.choose(settings)

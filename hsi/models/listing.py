@@ -122,7 +122,7 @@ def _asked(settings: Settings, url: str | None) -> tuple[str, tuple[LoadedVersio
         return "", None
 
     async def ask() -> tuple[str, tuple[LoadedVersion, ...]]:
-        async with controlling(wanted, settings.rtdetr_ca_path) as control:
+        async with controlling(wanted, settings.ai_ca_path) as control:
             return f"Server: {wanted}, {await control.server()}", await control.index()
 
     try:

@@ -30,6 +30,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     sets: tuple[str, ...] = ()
     """`NAME=VALUE`, sorted; passwords in URLs are masked."""
     refine: bool = False
+    rules: str | None = None
+    """Version of the rules with the weights to try."""
+    prompt: str | None = None
+    """Version and checksum of the prompt to try."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -101,5 +101,10 @@ def with_say(outcome: EventOutcome, said: Refined | None) -> EventOutcome:
     if said is None:
         return outcome
     return msgspec.structs.replace(
-        outcome, score=said.score, level=said.level, summary=said.summary, refined=True
+        outcome,
+        score=said.score,
+        level=said.level,
+        summary=said.summary,
+        refined=True,
+        canary=said.canary,
     )

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 from agents.applied import told_positions
 from agents.cameras import LogCameraDirectory
 from domain.errors import HsiError
+from domain.prompt import Prompt
 from domain.risk import CameraView
+from domain.rule_weights import Rules
 from domain.whatif import Knobs, Tunables
 from hsi.whatif.folder import Asked, Plan, RunFolder
 from hsi.whatif.known import known_events
@@ -24,6 +26,7 @@ from hsi.whatif.wishes import (
     DETECTOR,
     RISK_MODEL,
     shown_settings,
+    shown_trials,
     span_of,
     tunables_of,
     with_changes,
@@ -50,6 +53,10 @@ class Order:
     chosen: Mapping[str, str]
     settings: Settings
     changed: Settings
+    rules: Rules | None = None
+    """None: those of now."""
+    prompt: Prompt | None = None
+    """None: the one in service."""
 
 
 @contextmanager
@@ -103,7 +110,10 @@ async def make(order: Order, folder: RunFolder, url: str, progress: Progress) ->
         name=folder.name,
         asked=order.asked,
         span=plan.span,
-        settings=shown_settings(within, order.settings, order.changed, order.chosen),
+        settings=(
+            *shown_settings(within, order.settings, order.changed, order.chosen),
+            *shown_trials(order.rules, order.prompt, comparison),
+        ),
         notes=tuple(_notes(plan, told, world)),
         pictures=pictures,
         events_before=comparison.events_before,
@@ -245,7 +255,8 @@ async def _world(
     knobs: Timeline[Knobs] = Timeline()
     for since, tunables in told.items():
         try:
-            knobs.set(since, with_changes(tunables, order.changed, order.chosen).knobs())
+            changed = with_changes(tunables, order.changed, order.chosen).knobs()
+            knobs.set(since, replace(changed, rules=order.rules or changed.rules))
         except ValueError as error:
             raise HsiError(
                 f"--set does not fit the other settings of the time: {error}"
@@ -267,7 +278,7 @@ def _detectors(order: Order, contexts: AsyncExitStack) -> Redetector:
         connect_timeout=s.ai_connect_timeout,
         read_timeout=s.rtdetr_read_timeout,
         health_timeout=s.ai_health_timeout,
-        ca_path=s.rtdetr_ca_path,
+        ca_path=s.ai_ca_path,
     )
     detector = open_detector(s.rtdetr_url, options)
     contexts.push_async_callback(detector.close)
@@ -278,18 +289,16 @@ def _refiner(
     order: Order, knobs: Timeline[Knobs], cameras: _Cameras, contexts: AsyncExitStack
 ) -> ModelSay:
     # Imported here: a run without a language model needs no HTTP client.
-    from inference.llm import LlamaRiskModel, Timeouts
+    from agents.asking import open_risk_model
 
     s = order.changed
     if s.nemotron_url is None:
         raise HsiError(
             "--refine needs a language model: set NEMOTRON_URL, or --set NEMOTRON_URL=…"
         )
-    key = s.nemotron_api_key.get_secret_value() if s.nemotron_api_key else None
-    timeouts = Timeouts(s.ai_connect_timeout, s.nemotron_read_timeout, s.ai_health_timeout)
-    model = LlamaRiskModel(s.nemotron_url, api=s.nemotron_api, api_key=key, timeouts=timeouts)
+    model = open_risk_model(s, s.nemotron_url, order.prompt)
     contexts.push_async_callback(model.close)
-    changed = _any(order.chosen, RISK_MODEL)
+    changed = order.prompt is not None or _any(order.chosen, RISK_MODEL)
     return ModelSay(model, knobs, cameras.views, model_changed=changed)
 
 

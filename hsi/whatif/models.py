@@ -60,8 +60,8 @@ class Redetector:
 class ModelSay:
     """Has the language model's say about the changed side's events.
 
-    An event whose assessment is the recorded one keeps the recorded say, unless the model itself
-    was changed; only what differs is asked.
+    An event whose assessment is the recorded one keeps the recorded say, unless the model or
+    its prompt was changed or a candidate on trial said it; only these and what differs are asked.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ModelSay:
         """Return the event with the model's score, level and summary."""
         outcome = found.outcome
         before = recorded.get(outcome.event_id)
-        if not self._model_changed and before is not None and before.evidence == outcome.evidence:
+        if before is not None and self._stands(before, outcome):
             return before
         bands = self._knobs.at(outcome.ended_at).bands
         for _ in range(TRIES):
@@ -109,6 +109,11 @@ class ModelSay:
             )
         self.unusable += 1
         return outcome
+
+    def _stands(self, before: EventOutcome, outcome: EventOutcome) -> bool:
+        """Say whether the recorded say is what the model in service would say now."""
+        asked_again = self._model_changed or before.canary
+        return not asked_again and before.evidence == outcome.evidence
 
     def _question(self, assessed: RiskAssessed) -> RiskQuestion:
         told = self._cameras.get(assessed.camera_id)

@@ -63,6 +63,8 @@ class Refined(msgspec.Struct, frozen=True, kw_only=True):
     score: int
     level: Level
     summary: str
+    canary: bool = False
+    """True when a candidate on trial said so, not the prompt in service."""
 
 
 class RecordedSummary(msgspec.Struct, kw_only=True):
@@ -73,6 +75,10 @@ class RecordedSummary(msgspec.Struct, kw_only=True):
     last_detected_at: Moment | None = None
     """When the last picture that was batched had been detected."""
     events: int = 0
+    rules: set[str] = set()
+    """Versions of the rules that assessed them."""
+    prompts: set[str] = set()
+    """Versions of the prompts in service that the language model had answered."""
 
 
 class _Parts(msgspec.Struct, kw_only=True):
@@ -115,6 +121,8 @@ class Recorded:
         self._parts: dict[str, _Parts] = {}
         self._events = 0
         self._last: datetime | None = None
+        self._rules: set[str] = set()
+        self._prompts: set[str] = set()
 
     def take(self, envelope: Envelope) -> None:
         """Take the next envelope of either stream."""
@@ -131,14 +139,7 @@ class Recorded:
             case RiskAssessed():
                 self._assessed(event)
             case AssessmentRefined(stage="final") if self._write_refined is not None:
-                self._write_refined(
-                    Refined(
-                        event_id=event.event_id,
-                        score=event.score,
-                        level=event.level,
-                        summary=event.summary,
-                    )
-                )
+                self._write_refined(self._refined(event))
 
     def summary(self) -> RecordedSummary:
         """Return what is left at the end."""
@@ -159,6 +160,19 @@ class Recorded:
             unfinished=unfinished,
             last_detected_at=self._last,
             events=self._events,
+            rules=self._rules,
+            prompts=self._prompts,
+        )
+
+    def _refined(self, event: AssessmentRefined) -> Refined:
+        if not event.canary and self._span.holds(event.started_at or event.ended_at):
+            self._prompts.add(event.prompt_version)
+        return Refined(
+            event_id=event.event_id,
+            score=event.score,
+            level=event.level,
+            summary=event.summary,
+            canary=event.canary,
         )
 
     def _joined(self, event: PictureBatched) -> None:
@@ -192,6 +206,7 @@ class Recorded:
             if event.event_id not in self._parts:
                 return  # Its batch did not begin in the span.
             self._parts[event.event_id].assessed = event
+            self._rules.add(event.rules_version)
         elif event.event_id in self._parts:
             self._parts[event.event_id].fast_assessed = digest(event)
         self._finish(event.event_id)

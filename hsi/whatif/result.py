@@ -107,6 +107,10 @@ class Comparison:
         self.unfinished = 0
         """Events left out since the log holds no final assessment of them yet."""
         self.counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self.rules: set[str] = set()
+        """Versions of the rules that the log's own events were assessed with."""
+        self.prompts: set[str] = set()
+        """Versions of the prompts in service that the language model had answered."""
 
     def compare(self, before: str, after: str, summary: RecordedSummary) -> None:
         """Compare two segments of one partition; `summary` is of the recorded one."""
@@ -124,6 +128,8 @@ class Comparison:
                 self.counts[change.kind] += 1
                 self._found.write(change)
         self.unfinished += len(summary.unfinished)
+        self.rules |= summary.rules
+        self.prompts |= summary.prompts
         for name in (left, right):
             self._folder.path_of(name).unlink()
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -12,9 +12,12 @@ import msgspec
 
 from domain.errors import HsiError
 from domain.events import SettingsApplied
+from domain.prompt import Prompt
+from domain.rule_weights import Rules
 from domain.whatif import Tunables
 from hsi.config import shown
-from hsi.whatif.result import SettingShown
+from hsi.whatif import rules as weights
+from hsi.whatif.result import Comparison, SettingShown
 from inference.ports import BOX_FLOOR
 from runtime.masking import mask_urls
 from runtime.settings import Settings, load_settings
@@ -136,3 +139,39 @@ def shown_settings(
             after = shown(getattr(changed, name.lower())) or "embedded"
             rows.append(SettingShown(name=name, before=was, after=after))
     return tuple(rows)
+
+
+def chosen_prompt(named: str | None, *, refine: bool) -> Prompt | None:
+    """Return the prompt to try, by its version or from a folder; raises HsiError."""
+    if named is None:
+        return None
+    if not refine:
+        raise HsiError(
+            f"--prompt {named} changes what the language model is told, and it is only asked with "
+            "--refine"
+        )
+    if not named.strip():
+        raise HsiError("--prompt is empty: name a version, or a folder with a / in it")
+    # Imported here: a run without a language model needs no HTTP client.
+    from agents.trying_prompts import candidate_prompt
+
+    return candidate_prompt(named)
+
+
+def pinned(prompt: Prompt | None) -> str | None:
+    """Return version and checksum of a prompt."""
+    return None if prompt is None else f"{prompt.version} {prompt.sha256()}"
+
+
+def shown_trials(
+    rules: Rules | None, prompt: Prompt | None, recorded: Comparison
+) -> Iterator[SettingShown]:
+    """Give the rules with each weight that differs, and the prompt, where others are tried."""
+    if rules is not None:
+        before = " and ".join(sorted(recorded.rules)) or "no events"
+        yield SettingShown(name="RULES", before=before, after=rules.version)
+        for name, default, value in weights.changed(rules):
+            yield SettingShown(name=f"RULES {name}", before=default, after=value)
+    if (after := pinned(prompt)) is not None:
+        before = " and ".join(sorted(recorded.prompts)) or "no answers"
+        yield SettingShown(name="PROMPT", before=before, after=after)

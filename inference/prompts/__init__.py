@@ -75,4 +75,9 @@ def _read(path: Path, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
-        raise PromptError(f"cannot read {path}: {error}; install the product again") from error
+        todo = (
+            "install the product again"
+            if path.is_relative_to(FOLDER)
+            else f"a folder of prompts holds {MANIFEST} and a folder a version"
+        )
+        raise PromptError(f"cannot read {path}: {error}; {todo}") from error

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
-from runtime.settings_checks import check_http_url, check_rtdetr_url
+from runtime.settings_checks import check_http_url, check_one_login, check_rtdetr_url
 from runtime.settings_types import EmbeddedModel, NemotronApi, Unit, starts
 
 
@@ -20,11 +20,6 @@ class DetectorService(BaseModel):
     rtdetr_read_timeout: float = Field(
         default=60.0, ge=10, le=300, description="Seconds a detection may take"
     )
-    rtdetr_ca_path: Path | None = Field(
-        default=None,
-        description="PEM file of the authority behind grpcs:// or https:// in RTDETR_URL; unset:"
-        " the system's authorities",
-    )
     rtdetr_repair: bool = Field(
         default=True,
         description="Load a Triton model anew when its process died, where the server allows model"
@@ -32,6 +27,12 @@ class DetectorService(BaseModel):
     )
     detection_confidence_threshold: Unit = Field(
         default=0.5, description="Smallest score that is recorded as a detection"
+    )
+    ai_ca_path: Path | None = Field(
+        default=None,
+        description="PEM file of the authority behind https:// and grpcs:// of models' services"
+        " (detector, language model, optional services, candidates); unset: the system's"
+        " authorities",
     )
     ai_connect_timeout: float = Field(
         default=10.0, ge=1, le=60, description="Seconds to connect to a model's service"
@@ -88,6 +89,12 @@ class LanguageModel(BaseModel):
     @classmethod
     def _language_model(cls, value: str | None) -> str | None:
         return value and check_http_url(value)
+
+    @field_validator("nemotron_api_key")
+    @classmethod
+    def _key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        check_one_login(info.data.get("nemotron_url"), value)
+        return value
 
 
 class GpuMonitoring(BaseModel):

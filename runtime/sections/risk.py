@@ -35,6 +35,12 @@ class Risk(BaseModel):
         le=86_400,
         description="An event assessed so many seconds after its last picture is marked late",
     )
+    late_alert_max_age_seconds: int = Field(
+        default=3600,
+        ge=60,
+        le=604_800,
+        description="An event assessed later than this after its last picture alerts nobody",
+    )
 
     @field_validator("severity_medium_max", "severity_high_max")
     @classmethod

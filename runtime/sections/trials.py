@@ -1,8 +1,8 @@
 """Settings of the candidates on trial: a detector, a prompt."""
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from runtime.settings_checks import check_http_url, check_rtdetr_url
+from runtime.settings_checks import check_http_url, check_one_login, check_rtdetr_url
 from runtime.settings_types import Unit, starts
 
 
@@ -28,7 +28,7 @@ class Trials(BaseModel):
         default=50,
         ge=5,
         le=10_000,
-        description="Compared pictures by which the candidate is judged while it is a canary",
+        description="Comparisons by which a candidate is judged while it answers for canaries",
     )
     candidate_min_agreement: Unit = Field(
         default=0.8,
@@ -48,6 +48,24 @@ class Trials(BaseModel):
         description="Version of a prompt, or a folder with one and its manifest.json, to compare"
         " with the one in service",
     )
+    candidate_prompt_percent: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Percent of the events the candidate prompt answers for",
+    )
+    candidate_prompt_timeout_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        le=600,
+        description="Seconds the candidate prompt has; then the one in service is asked",
+    )
+    candidate_prompt_max_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=600,
+        description="Seconds that 95 % of the candidate prompt's answers in the window must keep",
+    )
     candidate_nemotron_url: str | None = Field(
         default=None,
         description="http://host:8091 of a llama-server for the candidate prompt; unset: the"
@@ -61,5 +79,6 @@ class Trials(BaseModel):
 
     @field_validator("candidate_nemotron_url")
     @classmethod
-    def _candidate_model(cls, value: str | None) -> str | None:
+    def _candidate_model(cls, value: str | None, info: ValidationInfo) -> str | None:
+        check_one_login(value, info.data.get("nemotron_api_key"))
         return value and check_http_url(value)

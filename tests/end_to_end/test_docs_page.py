@@ -32,6 +32,11 @@ async def test_the_page_lists_every_operation_and_tries_one(
             opened = "[...document.querySelectorAll('main > section > details')]"
             await page.evaluate(f"{opened}.forEach((each) => {{ each.open = true; }})")
             await page.until(f"{opened}.every((each) => each.querySelector('table'))")
+            messages = await api.json("/api/asyncapi.json")
+            for channel, told in messages["channels"].items():
+                for name in told["messages"]:
+                    where = f"document.getElementById('message-{channel}-{name}')"
+                    assert await page.evaluate(f"{where}.querySelectorAll('tr').length") > 0, name
             form = "document.querySelector('#list_cameras form')"
             await page.evaluate(f"{form}.requestSubmit()")
             await page.until(f"{form}.querySelector('pre').textContent.includes('front')")

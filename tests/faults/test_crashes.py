@@ -59,6 +59,12 @@ async def test_the_checker_notices_what_is_lost_doubled_or_behind() -> None:
             tables.execute("DELETE FROM events WHERE id = (SELECT min(id) FROM events)")
             tables.execute("UPDATE checkpoints SET seq = seq + 1 WHERE projection = 'timeline'")
             complaints["gone"] = found(house)
+            tables.execute("DELETE FROM unverified")
+            row = ("id", "cam0", "no picture", "file", "detector", "service_away")
+            tables.execute(
+                "INSERT INTO unverified VALUES (%s, %s, %s, %s, now(), now(), %s, %s)", row
+            )
+            complaints["unverified"] = found(house)
         picture = min(house.cameras.glob("*/*.jpg"))
         picture.rename(picture.with_name(".hidden.tmp"))
         complaints["folder"] = found(house)
@@ -68,6 +74,8 @@ async def test_the_checker_notices_what_is_lost_doubled_or_behind() -> None:
     assert any(c.startswith("event ids in the log: ") for c in complaints["doubled"])
     assert any(c.startswith("pictures looked at: 1 too many") for c in complaints["doubled"])
     assert any(c.startswith("rows of events: 1 missing") for c in complaints["gone"])
+    rows = "rows of what was told unverified: 1 too many"
+    assert any(c.startswith(rows) for c in complaints["unverified"])
     assert any(c.startswith("checkpoint of timeline") for c in complaints["gone"])
     assert any(c.startswith("files told in the log") for c in complaints["folder"])
 
@@ -90,3 +98,4 @@ async def test_nothing_is_lost_and_nothing_doubled_through_kills_pauses_cuts_and
     assert report.pauses.total() >= 1
     assert report.cuts.total() >= 3
     assert report.fills.total() == 1
+    assert report.verdict.counts["told unverified"] >= 1

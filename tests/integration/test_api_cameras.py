@@ -89,6 +89,12 @@ async def test_changes_and_removal_keep_history(api: Served) -> None:
     )
     assert (changed["name"], changed["status"], changed["enabled"]) == ("Porch", "disabled", False)
     assert (await api.json("/api/cameras?status=disabled"))["count"] == 1
+    assert changed["when_unavailable"] == "hold"
+    tells = {"when_unavailable": "notify"}
+    changed = await api.json("/api/cameras/front", method="PATCH", json=tells)
+    assert (changed["when_unavailable"], changed["status"]) == ("notify", "disabled")
+    wrong = {"when_unavailable": "maybe"}
+    await api.problem("/api/cameras/front", "invalid_body", status=422, method="PATCH", json=wrong)
     async with api.client.delete("/api/cameras/front") as response:
         assert response.status == 204
         assert await response.read() == b""

@@ -1,12 +1,17 @@
 """The cleanup routes and the legal hold: dry run, real run, status, and what is refused."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.serving import Served, served, story
 
+from projections.log_table import LogWriter
+from runtime.log_shipping import LogLine
 from streams.holding import holding
 from streams.lease import Lease
 
@@ -15,6 +20,8 @@ NUMBERS = (
     "events_deleted",
     "detections_deleted",
     "gpu_stats_deleted",
+    "logs_deleted",
+    "thumbnails_deleted",
     "images_deleted",
     "space_reclaimed",
 )
@@ -30,12 +37,32 @@ async def api(
         yield running
 
 
-async def test_dry_run_numbers_are_those_of_the_run_that_follows(api: Served) -> None:
+def _write_logs(database_url: str) -> None:
+    """Write five log records of today and one of five days before retention's clock."""
+    write = LogWriter(database_url)
+    kept = datetime.now(UTC) + timedelta(days=35)
+    same: dict[str, Any] = {
+        "level": logging.INFO,
+        "component": "api",
+        "host": "here",
+        "pid": 7,
+        "logger": "tests",
+    }
+    times = (*[datetime.now(UTC)] * 5, kept)
+    write([LogLine(at=at, message="a record", **same) for at in times])
+    write.close()
+
+
+async def test_dry_run_numbers_are_those_of_the_run_that_follows(
+    api: Served, database_url: str
+) -> None:
     told = [story("porch", number) for number in range(3)]  # of last year
     for each in told:
         await api.append(*each.events)
+    await asyncio.to_thread(_write_logs, database_url)
     planned = await api.json(f"{CLEANUP}?dry_run=true", method="POST")
     assert planned["dry_run"] is True
+    assert (planned["logs_deleted"], planned["thumbnails_deleted"]) == (5, 0)
     assert planned["retention_days"] == 30
     assert (planned["events_deleted"], planned["detections_deleted"]) == (3, 3)
     assert (await api.json("/api/events"))["count"] == 3
@@ -46,10 +73,12 @@ async def test_dry_run_numbers_are_those_of_the_run_that_follows(api: Served) ->
     assert {name: done[name] for name in NUMBERS} == {name: planned[name] for name in NUMBERS}
     assert (await api.json("/api/events"))["count"] == 0
     assert sum(row.files for row in await api.services.queries.file_counts()) == 3
+    assert (await api.json("/api/logs"))["count"] == 1
     after = await api.json(f"{CLEANUP}/status")
     assert after["running"] is False
-    assert {name: after["last_run"][name] for name in NUMBERS} == {
-        name: planned[name] for name in NUMBERS
+    told_later = [name for name in NUMBERS if name != "thumbnails_deleted"]
+    assert {name: after["last_run"][name] for name in told_later} == {
+        name: planned[name] for name in told_later
     }
     again = await api.json(CLEANUP, method="POST")
     assert {again[name] for name in NUMBERS} == {0}

@@ -10,8 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from aiohttp import ClientConnectionError, ClientSession, WSMsgType
 from support.servers import PrivateValkey, free_ports
+from support.watching import eventually
+
+from projections.migrate import migrate
+from runtime.embedded.postgres import PostgresServer
+from runtime.embedded.valkey import ask
 
 
 @asynccontextmanager
@@ -47,7 +53,7 @@ async def process(
 
 
 async def ready(folder: Path) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (folder / "ready.json").exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(0.02)
     return json.loads((folder / "ready.json").read_text())
@@ -92,7 +98,7 @@ async def test_waits_for_redis_and_says_so(
     ):
         status, body = await first_answer(session, f"{url}/api/system/health")
         assert (status, body["status"]) == (503, "unhealthy")
-        assert "Redis" in body["services"]["start"]["message"]
+        assert "Redis" in body["services"]["redis"]["message"]
         async with session.get(f"{url}/health") as response:
             assert (response.status, (await response.json())["status"]) == (200, "alive")
         async with session.get(f"{url}/api/events") as response:
@@ -104,3 +110,33 @@ async def test_waits_for_redis_and_says_so(
         assert told["url"] == url
         async with session.get(f"{url}/api/events") as response:
             assert (response.status, (await response.json())["count"]) == (200, 0)
+
+
+async def test_a_wrong_login_and_a_missing_database_are_named_and_waited_for(
+    private_valkey: PrivateValkey, session_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    wrong = private_valkey.url.replace(private_valkey.server.folders.secret(), "wrong")
+    missing = session_postgres.url.replace("/hsi?", "/made_later?")
+    async with process(wrong, missing, tmp_path, port) as running, ClientSession() as session:
+        status, body = await first_answer(session, f"{url}/api/system/health")
+        assert (status, body["services"]["redis"]["status"]) == (503, "unhealthy")
+        assert "Redis refuses the login" in body["services"]["redis"]["message"]
+        assert "REDIS_PASSWORD" in body["services"]["redis"]["message"]
+        login = f"AUTH {private_valkey.server.folders.secret()}"
+        accept = f"{login}\r\nCONFIG SET requirepass wrong\r\n".encode()
+        assert ask(str(private_valkey.server.socket), accept) == b"+OK\r\n" * 2
+
+        async def names_the_database() -> bool:
+            async with session.get(f"{url}/api/system/health") as response:
+                services = (await response.json())["services"]
+            said = str(services.get("database", {}).get("message"))
+            return 'database "made_later" does not exist' in said
+
+        await eventually(names_the_database)
+        with psycopg.connect(session_postgres.url, autocommit=True) as admin:
+            admin.execute("CREATE DATABASE made_later TEMPLATE template0")
+        await asyncio.to_thread(migrate, missing)
+        assert (await ready(tmp_path))["url"] == url
+        assert running.returncode is None

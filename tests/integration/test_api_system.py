@@ -19,6 +19,7 @@ from domain.events import (
     ServiceStateChanged,
     ServiceStatus,
 )
+from projections.migrate import migrate
 
 
 @pytest.fixture
@@ -161,6 +162,7 @@ async def scraped(api: Served) -> dict[str, float]:
 async def test_without_postgresql_the_state_of_the_stages_is_still_known(
     valkey_url: str, private_postgres: PrivatePostgres, tmp_path: Path
 ) -> None:
+    migrate(private_postgres.url)
     async with served(valkey_url, private_postgres.url, tmp_path) as api:
         await api.append(away(("detect",), second=1))
         await api.json("/api/system/health")
@@ -197,6 +199,7 @@ async def test_alive_and_ready(api: Served) -> None:
 async def test_without_postgresql(
     valkey_url: str, private_postgres: PrivatePostgres, tmp_path: Path
 ) -> None:
+    migrate(private_postgres.url)
     async with served(valkey_url, private_postgres.url, tmp_path) as api:
         await api.append(sample(5))
         private_postgres.stop()

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSMsgType, web
 
+from api import accepting
 from api.accepting import Doorkeeper, serve
+from api.middleware import common_headers
 from hsi.keeper import answers as answers_here
 from runtime import tls
 from runtime.tls import TlsPlan, keep_own, keep_renewed, server_context
@@ -45,6 +47,7 @@ async def served(
 ) -> AsyncIterator[int]:
     """Serve on a free port of this machine; give the port."""
     app = web.Application()
+    app.on_response_prepare.append(common_headers((), strict=True))
     app.router.add_get("/{tail:.*}", hello)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         listener.setblocking(False)
@@ -171,6 +174,40 @@ async def test_plain_http_is_told_where_to_go(plan: TlsPlan) -> None:
             writer.close()
 
 
+@needs_openssl
+async def test_only_who_came_by_tls_is_told_to_come_by_tls_only(plan: TlsPlan) -> None:
+    async with served(server_context(plan)) as port:
+        _, said = await openssl(port)
+        assert "\r\nStrict-Transport-Security: max-age=15552000\r\n" in said
+    async with (
+        served(None) as port,
+        ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/") as response,
+    ):
+        assert "Strict-Transport-Security" not in response.headers
+
+
+@needs_openssl
+async def test_a_certificate_of_its_own_is_the_same_after_a_restart_and_names_this_machine(
+    plan: TlsPlan,
+) -> None:
+    own = replace(plan, mode="self_signed")
+    shown = set()
+    for _ in range(2):
+        async with served(server_context(own)) as port:
+            trust = ["-CAfile", str(plan.certificate), "-verify_return_error"]
+            for name in ("localhost", socket.gethostname()):
+                _, said = await openssl(port, *trust, "-verify_hostname", name)
+                assert "200 OK" in said, said
+            _, said = await openssl(port, *trust, "-verify_ip", "127.0.0.1")
+            assert "200 OK" in said, said
+            _, said = await openssl(port, *trust, "-verify_hostname", "elsewhere.example.org")
+            assert "200 OK" not in said, said
+            shown.add(plan.certificate.read_bytes())
+    assert len(shown) == 1
+    assert plan.key.stat().st_mode & 0o777 == 0o600
+
+
 async def test_hsi_up_sees_that_its_server_answers_by_tls(plan: TlsPlan) -> None:
     async with served(server_context(plan)) as port:
         assert await answers_here(f"https://127.0.0.1:{port}/api/system/health")
@@ -220,4 +257,42 @@ async def test_a_slow_head_is_cut(plan: TlsPlan, encrypted: bool) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
         assert await is_closed(reader)
+        writer.close()
+
+
+NO_HTTP = (
+    b"\x16\x03\x01\x02\x00",
+    b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nHeader without colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+)
+
+
+async def test_what_is_no_http_is_refused_and_fills_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each would else be an error with its stack in the logs and in the database."""
+    async with served(None) as port:
+        for request in NO_HTTP:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            async with asyncio.timeout(10):
+                assert b" 400 " in await reader.readline()
+            writer.close()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("more", [b"", b"GET / HTTP/1.1\r\nX-Slow: "])
+async def test_a_connection_that_asked_once_is_not_kept_for_ever(
+    monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    monkeypatch.setattr(accepting, "KEEP_ALIVE_SECONDS", 0.2)
+    async with served(None) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert await reader.readuntil(b"hello")
+            writer.write(more)
+            assert await is_closed(reader)
         writer.close()

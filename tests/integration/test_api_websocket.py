@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from msgspec.structs import replace
+from support.asyncapi import Described, checking
 from support.serving import BEGIN, Served, assessment, new, refinement, served, until
 
 from api.websocket import Limits
@@ -25,6 +26,12 @@ from domain.events import (
 from streams.envelope import NewEvent
 
 CAMERAS = ("front", "back", "garage", "yard", "gate")
+
+
+@pytest.fixture(autouse=True)
+def described(monkeypatch: pytest.MonkeyPatch) -> Described:
+    """Check every message of this module against the AsyncAPI document."""
+    return checking(monkeypatch)
 
 
 @pytest.fixture
@@ -198,7 +205,8 @@ async def test_what_clients_may_say(api: Served) -> None:
             '{"type":"resume","cursor":"x"}': "invalid_cursor",
             '{"type":"dance"}': "unknown_message_type",
             '{"type":"subscribe"}': "validation_error",
-            '{"type":"subscribe","patterns":"event.*"}': "invalid_message_format",
+            '{"type":"subscribe","patterns":"event.*"}': "validation_error",
+            '{"type":"subscribe","patterns":[]}': "validation_error",
             '{"type":"unsubscribe","patterns":["job.*"]}': "validation_error",
         }.items():
             await socket.send_str(text)
@@ -287,7 +295,7 @@ def pause(socket: ClientWebSocketResponse, *, reading: bool) -> None:
 async def test_a_burst_cuts_nobody_but_a_stalled_client_is_cut(
     valkey_url: str, database_url: str, tmp_path: Path
 ) -> None:
-    limits = Limits(outbox_messages=32, stall_seconds=0.5)
+    limits = Limits(outbox_bytes=100_000, stall_seconds=0.5)
     heavy = [new(replace(assessment("front", n), summary="x" * 50_000)) for n in range(200)]
     async with served(valkey_url, database_url, tmp_path, limits=limits) as api:
         metrics = api.services.broadcaster.channels["events"].metrics

@@ -53,6 +53,7 @@ def _camera(random: Random) -> Event:
         CameraUpdated(camera_id=name, name=f"Renamed {random.randrange(9)}"),
         CameraUpdated(camera_id=name, enabled=random.random() < 0.5),
         CameraUpdated(camera_id=name, entry_point=random.random() < 0.5, confirmed=True),
+        CameraUpdated(camera_id=name, when_unavailable=random.choice(["hold", "notify"])),
         CameraRemoved(camera_id=name),
     ]
     return random.choice(choices)
@@ -167,6 +168,7 @@ def _as_told(row: CameraRow) -> dict[str, Any]:
         "source": row.source,
         "enabled": row.enabled,
         "entry_point": row.entry_point,
+        "when_unavailable": row.when_unavailable,
         "confirmed": row.confirmed,
         **{
             name: at and at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -45,3 +45,20 @@ async def test_it_reads_what_is_there_and_follows_what_comes(
         assert directory.removed_by("porch") is None
         stop.set()
         await running
+
+
+async def test_a_camera_is_told_of_only_if_it_wishes_it_and_is_enabled(valkey_url: str) -> None:
+    changes = (
+        (registered("porch", "Porch"), False),
+        (CameraUpdated(camera_id="porch", when_unavailable="notify"), True),
+        (CameraUpdated(camera_id="porch", name="Front"), True),
+        (CameraUpdated(camera_id="porch", enabled=False), False),
+        (CameraUpdated(camera_id="porch", enabled=True), True),
+        (CameraRemoved(camera_id="porch"), False),
+    )
+    async with opened(valkey_url, 1) as log:
+        directory = LogCameraDirectory(log)
+        for number, (change, notifies) in enumerate(changes):
+            await log.append(new(change, str(number)))
+            await directory.open()
+            assert directory.notifies("porch") is notifies

@@ -1,6 +1,7 @@
 """A faust agent over a channel: every entry is settled by its outcome, whatever happens."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -180,6 +181,37 @@ async def test_an_outage_pauses_the_stage_and_charges_no_attempt(log: EventLog) 
     assert sorted(await handled(log)) == names
     assert await parked(log) == []
     assert states == [("detector", False), ("detector", True)]
+
+
+async def test_a_service_seen_to_answer_is_asked_again_before_the_long_wait_is_over(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.feed.EARLY_PROBE_SECONDS", 0.1)
+    names = await given(log, 5)
+    asked = 0
+    away, answered_at = True, 0.0
+
+    async def handler(envelopes: Sequence[Envelope]) -> list[Outcome]:
+        nonlocal asked
+        asked += 1
+        if away:
+            raise ServiceUnavailableError("detector", "no answer", retry_after=30)
+        return [await detect(e) for e in envelopes]
+
+    options = ChannelOptions(answered=lambda: answered_at)
+    async with Stage(log, "detect", "one", options, handler=handler):
+        await until(lambda: asked == 1)
+        # A check that lies is believed no more often than EARLY_PROBE_SECONDS.
+        answered_at = time.monotonic()
+        began = time.monotonic()
+        await until(lambda: asked == 2)
+        assert time.monotonic() - began >= 0.05
+        # No check has had an answer since: the wait counts.
+        await asyncio.sleep(0.3)
+        assert asked == 2
+        away, answered_at = False, time.monotonic()
+        await until(lambda: settled(log), seconds=10)
+    assert sorted(await handled(log)) == names
 
 
 async def test_what_never_asks_the_service_does_not_say_that_it_is_back(log: EventLog) -> None:

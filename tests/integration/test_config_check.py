@@ -60,3 +60,18 @@ def test_what_does_not_answer_fails_and_no_password_is_shown() -> None:
     assert failed == {"redis", "postgres", "detector", "language model", "clip"}
     assert all(rows[name]["message"] for name in failed)
     assert "tiger" not in text
+
+
+def test_candidates_on_trial_are_asked_too() -> None:
+    code, rows, text = checked(
+        CANDIDATE_RTDETR_URL="http://me:tiger@127.0.0.1:1",
+        CANDIDATE_NEMOTRON_URL="http://127.0.0.1:1",
+        CANDIDATE_PROMPT="risk-v1",
+        AI_CONNECT_TIMEOUT="1",
+    )
+    assert code == 1
+    assert "tiger" not in text
+    assert rows["candidate detector"]["status"] == rows["candidate model"]["status"] == "fails"
+    assert rows["candidate prompt"]["message"] == "risk-v1, as its manifest pins it"
+    _, rows, _ = checked(CANDIDATE_PROMPT="risk-v0")
+    assert "there is no prompt 'risk-v0'" in rows["candidate prompt"]["message"]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.histories import assessed, image
+from support.histories import assessed, image, seen
 from support.logs import Stage, all_of, new, quick, until
 from support.serving import Served, served
 from support.serving import until as hear
 
 from agents.services import ServiceWatch
 from domain.errors import ServiceUnavailableError
-from domain.events import Event, ImageReceived, ObjectsDetected, ServiceStateChanged
+from domain.events import ObjectsDetected, ServiceStateChanged
 from domain.outcomes import Done, Outcome
 from streams.channel import ChannelOptions
 from streams.envelope import Envelope
@@ -37,25 +37,6 @@ class Detector:
     async def __call__(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
         await self.check()
         return [Done((seen(envelope.event),)) for envelope in envelopes]
-
-
-def seen(event: Event) -> ObjectsDetected:
-    assert isinstance(event, ImageReceived)
-    return ObjectsDetected(
-        camera_id=event.camera_id,
-        picture_id=event.picture_id,
-        file_id=event.file_id,
-        uri=event.uri,
-        captured_at=event.captured_at,
-        width=event.width,
-        height=event.height,
-        boxes=(),
-        threshold=0.5,
-        model="tiny",
-        model_version="1",
-        engine="http",
-        inference_ms=1.0,
-    )
 
 
 async def detect_stage(api: Served) -> dict[str, object]:

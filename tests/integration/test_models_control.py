@@ -2,21 +2,15 @@
 
 import json
 import shutil
-import ssl
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from support.certificates import certificate, server_side
 from support.detect_service import serve, using
 from support.instant_model import MODEL, lay_out
 from support.triton import TritonServer, installed
@@ -42,37 +36,6 @@ class Encrypted:
     @property
     def url(self) -> str:
         return self.server.url.replace("grpc://", "grpcs://")
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 that is its own authority; return it and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate_file, key_file
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +64,7 @@ def triton(encrypted: Encrypted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HSI_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("RTDETR_URL", encrypted.url)
-    monkeypatch.setenv("RTDETR_CA_PATH", str(encrypted.ca))
+    monkeypatch.setenv("AI_CA_PATH", str(encrypted.ca))
     return encrypted
 
 
@@ -228,7 +191,7 @@ async def test_the_authority_decides_whom_to_trust(encrypted: Encrypted, tmp_pat
         async with using(open_detector(encrypted.url, options)) as detector:
             with pytest.raises(ServiceUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
                 await detector.check()
-    with pytest.raises(PermanentError, match=r"RTDETR_CA_PATH=.*gone.pem cannot be read"):
+    with pytest.raises(PermanentError, match=r"AI_CA_PATH=.*gone.pem cannot be read"):
         open_detector(encrypted.url, DetectorOptions(tmp_path, ca_path=tmp_path / "gone.pem"))
 
 
@@ -238,9 +201,8 @@ async def test_a_detect_service_is_trusted_in_the_same_way(
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"model_loaded": True, "model": "remote", "version": "7"})
 
-    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(encrypted.ca, encrypted.ca.with_suffix(".key"))
-    async with serve(health, health, server_side) as url:
+    context = server_side(encrypted.ca, encrypted.ca.with_suffix(".key"))
+    async with serve(health, health, context) as url:
         for ca_path, trusted in ((encrypted.ca, True), (encrypted.stranger, False)):
             options = DetectorOptions(tmp_path, ca_path=ca_path)
             async with using(open_detector(url, options)) as detector:
@@ -249,5 +211,5 @@ async def test_a_detect_service_is_trusted_in_the_same_way(
                 else:
                     with pytest.raises(ServiceUnavailableError, match="CERTIFICATE_VERIFY"):
                         await detector.check()
-        with pytest.raises(PermanentError, match="RTDETR_CA_PATH"):
+        with pytest.raises(PermanentError, match="AI_CA_PATH"):
             open_detector(url, DetectorOptions(tmp_path, ca_path=tmp_path / "gone.pem"))

@@ -1,4 +1,4 @@
-"""A candidate prompt beside the one in service: it adds nothing but comparisons, and yields."""
+"""A candidate prompt beside the one in service: as a shadow it adds nothing, and yields."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from agents import trial_prompt
 from agents.refine import Lane, Refine
-from agents.trying import open_prompt_trial
+from agents.trying_prompts import open_prompt_trial
 from agents.turns import Turns
 from domain.events import AssessmentRefined, PromptCompared, RetentionFinished, RiskAssessed
 from hsi.__main__ import build

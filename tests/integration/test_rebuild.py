@@ -27,6 +27,7 @@ from support.made_up import history
 
 from agents.project import Project, read_models
 from domain.events import Event
+from projections.build import begin_or_resume
 from projections.checkpoints import ForeignCheckpointError
 from projections.database import Pool, open_pool
 from projections.detections import Detections
@@ -43,6 +44,7 @@ from projections.rebuild import (
 )
 from projections.rows import DetectionFilter, EventFilter
 from projections.runner import Projector
+from projections.timeline import Timeline
 from runtime.settings import PROJECT_ROOT
 from streams.envelope import NewEvent
 from streams.history import History
@@ -358,6 +360,22 @@ async def test_new_rules_take_over_without_comparison_and_lock_older_software_ou
     assert [row.label for row in rows] == ["person", "person"]
     with pytest.raises(NothingKeptError, match="other rules"):
         await rebuild.roll_back(Surer())
+
+
+async def test_a_version_without_a_table_that_came_since_is_of_no_use(
+    log: EventLog, pool: Pool, rebuild: Rebuild
+) -> None:
+    await log.append_all(news(telling(1)))
+    await project(log, pool)
+    await rebuild.run([Timeline()])
+    async with pool.connection() as connection:
+        begun = await begin_or_resume(connection, Timeline(), log)
+        await connection.execute(f"DROP TABLE {begun.version.schema}.event_labels".encode())
+        await connection.execute("DROP TABLE hsi_timeline_v1.event_labels")
+    with pytest.raises(NothingKeptError, match="other columns"):
+        await rebuild.roll_back(Timeline())
+    (done,) = await rebuild.run([Timeline()])
+    assert [each.table for each in done.compared if each.equal] == list(Timeline.tables)
 
 
 async def test_a_new_version_has_the_live_ones_keys_indexes_and_options(

@@ -2,11 +2,8 @@
 
 import asyncio
 import base64
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,16 +12,13 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from support.logs import NOON, box, detected, new, opened, quick
-from support.whatif import live
+from support.logs import box, detected, new, opened, quick
+from support.whatif import FROM, called, live, started
 
-from runtime.settings import PROJECT_ROOT
 from streams.log import EventLog
 
 pytestmark = pytest.mark.usefixtures("quick")
 __all__ = ["quick"]
-
-FROM = ("--from", NOON.isoformat(), "--to", (NOON + timedelta(days=9)).isoformat())
 
 
 @pytest.fixture
@@ -54,31 +48,6 @@ class Page(HTMLParser):
             self.pictures.append(base64.b64decode(source.partition(",")[2], validate=True))
         elif source:
             self.elsewhere.append(source)
-
-
-async def started(url: str, state: Path, *arguments: str) -> asyncio.subprocess.Process:
-    env = {
-        **os.environ,
-        "REDIS_URL": url,
-        "STREAM_PARTITIONS": "2",
-        "HSI_STATE_DIR": str(state),
-        "FOSCAM_BASE_PATH": str(state / "cameras"),
-        "CAMERA_TIMEZONE": "UTC",
-    }
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "hsi", "replay", *arguments),
-        cwd=PROJECT_ROOT,
-        env=env,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def called(url: str, state: Path, *arguments: str) -> tuple[int, str, str]:
-    process = await started(url, state, *arguments)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 def draw(state: Path, picture: str) -> None:

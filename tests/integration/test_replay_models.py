@@ -5,15 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from support.llama import KEY, fake_llama
 from support.logs import box, detected, new, opened, quick
 from support.models import demo_picture, ssdlite_dir
-from support.whatif import live, order, replayed
+from support.whatif import assessments, live, order, replayed, said
 
-from domain.events import AssessmentRefined, ObjectsDetected, RiskAssessed
+from domain.events import ObjectsDetected
 from inference import images
 from inference.detectors import DetectorOptions, open_detector
-from streams.envelope import START
 from streams.log import EventLog
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -80,39 +80,6 @@ async def test_the_embedded_detector_looks_at_the_pictures_again(
     assert result.notes[-1].startswith("1 pictures cannot be read")
 
 
-async def assessments(log: EventLog) -> list[RiskAssessed]:
-    return [
-        envelope.event
-        for partition in range(log.partitions)
-        for envelope in await log.read("assessments", partition, START, 100)
-        if isinstance(envelope.event, RiskAssessed)
-    ]
-
-
-def said(of: RiskAssessed) -> AssessmentRefined:
-    """Return what a model is to have said at the time."""
-    return AssessmentRefined(
-        camera_id=of.camera_id,
-        event_id=of.event_id,
-        batch_id=of.batch_id,
-        ended_at=of.ended_at,
-        stage=of.stage,
-        rule_score=of.score,
-        model_score=3,
-        score=3,
-        level="low",
-        summary="of then",
-        reasoning="",
-        model="then",
-        prompt_version="1",
-        prompt_sha256="0",
-        raw_text="",
-        tokens_in=1,
-        tokens_out=1,
-        seconds=0.1,
-    )
-
-
 async def test_refine_asks_the_server_about_what_differs_and_a_new_model_about_all(
     log: EventLog, valkey_url: str, tmp_path: Path
 ) -> None:
@@ -147,3 +114,25 @@ async def test_refine_asks_the_server_about_what_differs_and_a_new_model_about_a
         assert (len(now.requests), len(then.requests)) == (2, 1)
         assert [c.shown.summary for c in changes] == ["A person at the door."] * 2
         assert [c.before.score for c in changes if c.before] == [3, 3]
+
+
+async def test_refine_asks_again_about_what_a_candidate_on_trial_had_answered(
+    log: EventLog, valkey_url: str, tmp_path: Path
+) -> None:
+    given = [detected(f"p{n}", n * HOUR, box("car", 0.9)) for n in range(4)]
+    await live(log, given)
+    rules = [one for one in await assessments(log) if one.stage == "final"]
+    canary = rules[0].event_id
+    told = [structs.replace(said(one), canary=one.event_id == canary) for one in rules]
+    await log.append_all([new(one, f"said-{one.event_id}") for one in told])
+    end = (given[0].captured_at + timedelta(hours=3)).isoformat()
+    async with fake_llama() as now:
+        env = {"NEMOTRON_URL": now.url, "NEMOTRON_API_KEY": KEY}
+        again = order(tmp_path, end=end, environ=env, refine=True)
+        result, changes = await replayed(valkey_url, tmp_path, "again", again)
+        assert len(now.requests) == 1
+    (change,) = changes
+    assert change.before is not None
+    assert (change.before.event_id, change.before.canary) == (canary, True)
+    assert (change.shown.canary, change.shown.summary) == (False, "A person at the door.")
+    assert result.same == len(rules) - 1

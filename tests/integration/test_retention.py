@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import structs
 from psycopg import sql
-from support.histories import PERSON, assessed, detected, gpu_sample, image, news
+from support.histories import PERSON, assessed, detected, gpu_sample, image, news, unverified
 
 from agents.project import read_models
 from agents.retention import RetentionRole
@@ -47,6 +47,7 @@ TABLES = (
     "redacted_pictures",
     "gpu_samples",
     "retention_runs",
+    "unverified",
 )
 
 
@@ -120,7 +121,7 @@ class House:
                 started_at=picture.captured_at,
                 ended_at=picture.captured_at,
             )
-            events += [picture, seen, risk]
+            events += [picture, unverified(picture), seen, risk]
             ids.append(risk.event_id)
         await self.append(*events)
         return ids
@@ -141,9 +142,10 @@ class House:
                 found[table] = await cursor.fetchall()
         return found
 
-    async def ids(self, table: str) -> set[str]:
+    async def ids(self, table: str, column: str = "id") -> set[str]:
         async with self.pool.connection() as connection:
-            query = sql.SQL("SELECT id FROM {}").format(sql.Identifier(table))
+            names = (sql.Identifier(column), sql.Identifier(table))
+            query = sql.SQL("SELECT {} FROM {}").format(*names)
             return {row[0] for row in await (await connection.execute(query)).fetchall()}
 
     async def caught_up(self) -> None:
@@ -200,6 +202,7 @@ async def test_older_rows_and_pictures_go_and_day_thirty_stays(house: House) -> 
     )
     assert await house.ids("events") == {events[0]}
     assert await house.ids("detections") == {detection_id(kept.picture_id, 0)}
+    assert await house.ids("unverified", "picture_id") == {kept.picture_id}
     assert [path.exists() for path in (house.base / kept.path, house.base / old.path)] == [
         True,
         False,
@@ -290,6 +293,7 @@ async def test_a_legal_hold_keeps_rows_and_pictures_until_it_is_lifted(house: Ho
     await house.append(EventHeld(camera_id="porch", event_id=held, held=True))
     assert (await house.retention.run(house.now)).events_deleted == 1
     assert await house.ids("events") == {held}
+    assert await house.ids("unverified", "picture_id") == {first.picture_id}
     assert (house.base / first.path).exists()
     assert not (house.base / second.path).exists()
     await house.append(EventHeld(camera_id="porch", event_id=held, held=False))
@@ -373,8 +377,8 @@ async def test_upkeep_trims_behind_the_read_models_and_everything_stays_readable
     whole = [e async for run in History(house.log).read_all(*lane) for e in run]
     await handle_everything(house.log)
     done = await house.upkeep().run(house.now + timedelta(hours=2))
-    assert done.archived.entries == 30
-    assert done.trimmed == 30
+    assert done.archived.entries == 40
+    assert done.trimmed == 40
     assert await house.log.read(*lane, START, 100) == []
     history = History(house.log, house.archive)
     assert [e async for run in history.read_all(*lane) for e in run] == whole

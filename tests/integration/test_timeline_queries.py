@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from support.histories import assessed, at, envelopes, image
+from support.event_labels import LABELS_THAT_DIFFER
+from support.histories import assessed, at, envelopes, image, refined
 
 from agents.project import read_models
-from domain.events import Event, EventReviewed, Level
+from domain.events import Event, EventReviewed, Level, RetentionApplied
 from projections.database import Pool, open_pool
 from projections.queries import Queries
 from projections.rows import EventFilter, EventRow
+from projections.scope import seeing_only
+from projections.timeline import Timeline
 
 LEVELS: tuple[Level, ...] = ("low", "medium", "high", "critical")
 COUNT = 48
@@ -114,3 +117,51 @@ async def test_an_event_that_is_told_of_only_by_its_review_is_in_no_list(pool: P
     rows = await all_pages(queries, EventFilter(reviewed=True), 100)
     assert "evt_later" not in {row.id for row in rows}
     assert len(rows) == COUNT // 2
+
+
+async def test_a_key_for_some_cameras_lists_the_events_of_those(pool: Pool) -> None:
+    queries = Queries(pool)
+    everything = await all_pages(queries, EventFilter(), 10)
+    for names in [(), *combinations(FILTERS, 1), *combinations(FILTERS, 2)]:
+        which = {name: FILTERS[name] for name in names}
+        with seeing_only(["garden", "camera_of_nobody"]):
+            rows = await all_pages(queries, EventFilter(**which), 5)
+        seen = [row for row in everything if row.camera_id == "garden"]
+        assert rows == [row for row in seen if wanted(row, which)], which
+    with seeing_only([]):
+        assert await all_pages(queries, EventFilter(), 10) == []
+
+
+async def test_labels_follow_their_events(pool: Pool) -> None:
+    """Told anew with other labels, refined, reviewed, deleted: so are the rows of its labels."""
+    picture = image(0, "porch")
+    fast, final = assessed(picture, stage="fast_path", label="dog"), assessed(picture, label="cat")
+    steps: list[tuple[Event, list[str]]] = [
+        (EventReviewed(camera_id="porch", event_id=fast.event_id, reviewed=True), []),
+        (fast, ["dog"]),
+        (refined(fast, score=90), ["dog"]),
+        (final, ["cat"]),
+        (EventReviewed(camera_id="porch", event_id=fast.event_id, reviewed=False), ["cat"]),
+        (
+            RetentionApplied(
+                camera_id="porch",
+                cutoff=at(9999),
+                as_of=at(9999),
+                events_deleted=1,
+                detections_deleted=0,
+                images_deleted=0,
+                space_reclaimed=0,
+            ),
+            [],
+        ),
+    ]
+    log = envelopes([event for event, _ in steps])
+    async with pool.connection() as connection:
+        for envelope, (event, labels) in zip(log, steps, strict=True):
+            await Timeline().apply(connection, [envelope])
+            found = await connection.execute(
+                "SELECT label FROM event_labels WHERE id = %s", (fast.event_id,)
+            )
+            assert [row[0] for row in await found.fetchall()] == labels, event
+            differ = await connection.execute(LABELS_THAT_DIFFER.encode())
+            assert await differ.fetchall() == [], event

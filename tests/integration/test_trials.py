@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from agents.canary import Canary
 from agents.detect import Detect
 from agents.trial import Pair, Trial
-from agents.trial_guard import TrialGuard
+from agents.trial_guard import DETECTOR, TrialGuard
 from domain.errors import ServiceUnavailableError
 from domain.events import CandidateCompared, ConfigChanged, ObjectsDetected, RetentionFinished
 from domain.trials import Limits, is_canary
@@ -71,7 +71,7 @@ class House:
 
     async def _guard(self, stop: asyncio.Event, *, guarded: bool) -> None:
         if guarded:
-            await TrialGuard(self.api.log, self.live, LIMITS).run(stop)
+            await TrialGuard(self.api.log, self.live, LIMITS, DETECTOR).run(stop)
 
     async def set(self, percent: int) -> None:
         changes = [Change("candidate_percent", self.canary.percent, percent)]
@@ -242,7 +242,9 @@ async def test_guards_that_start_later_decide_by_the_same_pictures_and_once(hous
     assert not await house.is_withdrawn()
     stop = asyncio.Event()
     lives = [await LiveSettings.load(log, Settings()) for _ in range(2)]
-    guards = [asyncio.create_task(TrialGuard(log, live, LIMITS).run(stop)) for live in lives]
+    guards = [
+        asyncio.create_task(TrialGuard(log, live, LIMITS, DETECTOR).run(stop)) for live in lives
+    ]
     await until(lambda: all(live.current.candidate_percent == 0 for live in lives))
     stop.set()
     await asyncio.gather(*guards)

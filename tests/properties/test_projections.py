@@ -23,6 +23,7 @@ TABLES = (
     "parked_entries",
     "detections",
     "events",
+    "event_labels",
     "gpu_samples",
     "gpu_sources",
     "service_states",
@@ -32,6 +33,7 @@ TABLES = (
     "trial_comparisons",
     "trial_changes",
     "prompt_comparisons",
+    "unverified",
 )
 Contents = dict[str, list[Any]]
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
+from support.event_labels import LABELS_THAT_DIFFER
 from support.histories import assessed, at, envelopes, image
 from support.made_up import history
 
@@ -98,6 +99,8 @@ async def contents_after(url: str, runs: Sequence[Sequence[Envelope]]) -> dict[s
         for table in TABLES:
             cursor = await connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1")
             found[table] = await cursor.fetchall()
+        differ = await connection.execute(LABELS_THAT_DIFFER.encode())
+        assert await differ.fetchall() == []
         await connection.commit()
         return found
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from domain import ids
 from domain.events import (
     SYSTEM,
+    ActivityUnverified,
     AssessmentRefined,
     Baseline,
     BatchClosed,
@@ -113,6 +114,18 @@ def rejected(number: int, camera: str = "front_door", *, file_id: str = "") -> F
         size_bytes=0,
         reason="empty",
         detail="the file has 0 bytes",
+    )
+
+
+def unverified(picture: ImageReceived) -> ActivityUnverified:
+    """Return that a picture was told of before anybody could look at it."""
+    return ActivityUnverified(
+        camera_id=picture.camera_id,
+        picture_id=picture.picture_id,
+        file_id=picture.file_id,
+        captured_at=picture.captured_at,
+        service="detector",
+        reason="service_away",
     )
 
 
@@ -326,3 +339,23 @@ def envelopes(events: Sequence[Event]) -> list[Envelope]:
             )
         )
     return found
+
+
+def seen(event: Event) -> ObjectsDetected:
+    """Return that a small detector has looked at a picture and found nothing."""
+    assert isinstance(event, ImageReceived)
+    return ObjectsDetected(
+        camera_id=event.camera_id,
+        picture_id=event.picture_id,
+        file_id=event.file_id,
+        uri=event.uri,
+        captured_at=event.captured_at,
+        width=event.width,
+        height=event.height,
+        boxes=(),
+        threshold=0.5,
+        model="tiny",
+        model_version="1",
+        engine="http",
+        inference_ms=1.0,
+    )

@@ -37,16 +37,21 @@ class Installation:
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start it without waiting; its output goes to a file."""
-        kept = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "hsi", "up", *self._places(), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**kept, **self.settings},
+                env=self.environ,
             )
         return self.process
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment that its settings come from."""
+        kept = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
+        return {**kept, **self.settings}
 
     def _places(self) -> list[str]:
         paths = ["--state", str(self.state), "--cameras", str(self.cameras)]

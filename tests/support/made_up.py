@@ -22,6 +22,7 @@ from support.histories import (
     refined,
     registered,
     rejected,
+    unverified,
     video,
 )
 
@@ -73,6 +74,7 @@ def _configured(random: Random, camera: str) -> list[Event]:
         registered(camera, name="Named"),
         CameraUpdated(camera_id=camera, name="Renamed"),
         CameraUpdated(camera_id=camera, enabled=False, confirmed=True),
+        CameraUpdated(camera_id=camera, when_unavailable=random.choice(["hold", "notify"])),
         CameraRemoved(camera_id=camera),
     ]
     return [registered(camera, api=random.random() < 0.5), *random.sample(choices, k=3)]
@@ -99,6 +101,7 @@ def _on_its_way(random: Random, picture: ImageReceived, first: ImageReceived) ->
         parked(random.choice(["detect", "batch", "assess", "refine"]), picture=picture),
         _compared(random, picture),
         _compared(random, picture),
+        unverified(picture),
         parked("assess", batch=ids.batch_id(first.camera_id, first.picture_id)),
     ]
     return [step for step in steps if random.random() < 0.7]
@@ -154,6 +157,7 @@ def _prompt_compared(random: Random, refined: AssessmentRefined) -> PromptCompar
         stage=refined.stage,
         ended_at=refined.ended_at,
         rule_score=refined.rule_score,
+        canary=not failed and random.random() < 0.3,
         score=refined.score,
         level=refined.level,
         model=refined.model,
@@ -172,7 +176,7 @@ def _percent(random: Random) -> ConfigChanged:
         camera_id=SYSTEM,
         changed_at=at(random.randint(0, 9)),
         actor=random.choice(["ann", "trial guard"]),
-        setting=random.choice(["CANDIDATE_PERCENT", "RETENTION_DAYS"]),
+        setting=random.choice(["CANDIDATE_PERCENT", "CANDIDATE_PROMPT_PERCENT", "RETENTION_DAYS"]),
         old=random.randint(0, 9),
         new=random.randint(0, 9),
     )

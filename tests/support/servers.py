@@ -8,6 +8,7 @@ servers run as `nobody`, hence folders that this account can pass through instea
 
 import contextlib
 import itertools
+import os
 import shutil
 import socket
 import tempfile
@@ -166,14 +167,30 @@ class ValkeyCluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on now."""
+    """Return loopback ports that nobody uses and that the system gives to nobody by itself.
+
+    Each worker of pytest-xdist has a range of its own, below those of port 0 and of connections,
+    so that none is taken before whoever asked for it comes to use it.
+    """
     with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
+        ports: list[int] = []
+        while len(ports) < count:
             listener = stack.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            ports.append(int(listener.getsockname()[1]))
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", next(_ports)))
+                ports.append(int(listener.getsockname()[1]))
         return ports
+
+
+def _own_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS
+    size = (_LAST_PORT - _FIRST_PORT) // _MOST_WORKERS
+    first, start = _FIRST_PORT + worker * size, os.getpid() % size
+    return itertools.cycle([first + (start + number) % size for number in range(size)])
+
+
+_FIRST_PORT, _LAST_PORT, _MOST_WORKERS = 12_000, 32_000, 10
+_ports = _own_ports()
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:

@@ -23,9 +23,9 @@ from api.access_keys import KeyRing
 from api.app import create_app
 from api.broadcast import Broadcaster
 from api.gpu_history import GpuHistory
-from api.model_usage import ModelUsage
 from api.services import ApiConfig, ApiServices
 from api.states import ServiceStates
+from api.supervision import Supervision
 from api.thumbnails import PictureRenderer
 from api.websocket import Limits
 from domain import ids
@@ -309,18 +309,20 @@ async def served(
         pool = await open_pool(database_url, name="test", max_size=6, wait_seconds=1.0)
         stack.push_async_callback(pool.close)
         gpu = GpuHistory(minutes=60, interval_seconds=5)
-        usage = ModelUsage()
         states = ServiceStates()
         ring = keys or KeyRing()
+        supervision = Supervision()
         services = ApiServices(
             config=config(ApiConfig(app_name="HSI", app_version="1.2.3", base_folder=base)),
             log=log,
             queries=Queries(pool),
             pictures=PictureRenderer(PictureStore(base, base / "frames")),
-            broadcaster=Broadcaster(log, hear=(gpu.hear, states.hear, usage.hear, ring.hear)),
+            broadcaster=Broadcaster(
+                log, hear=(gpu.hear, states.hear, ring.hear, supervision.hear)
+            ),
             gpu=gpu,
             keys=ring,
-            usage=usage,
+            supervision=supervision,
             retention=Retention(
                 log,
                 RetentionQueries(pool),

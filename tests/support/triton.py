@@ -7,13 +7,11 @@ ships, stands a graph with the same inputs and outputs around the fall-back dete
 Server and its Python environment are fetched once a machine into a folder outside the repository.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +26,7 @@ import onnx
 import pytest
 from onnx import TensorProto, compose, helper, numpy_helper
 from support.models import cache_folder
+from support.servers import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "triton_models"
 _SERVER_PACKAGE = "nvidia-pytriton==0.7.0"
@@ -48,7 +47,7 @@ class TritonServer:
         self.repository = repository
         self._options = options
         self._backends = _lay_out_backends(home, folder)
-        self._ports = _free_ports(3)
+        self._ports = free_ports(3)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -244,11 +243,3 @@ def _lay_out_backends(home: Path, folder: Path) -> Path:
     for path in (*(package / "backends" / "python").iterdir(), stub):
         (python / path.name).symlink_to(path)
     return python.parent
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for entry in sockets:
-            entry.bind(("127.0.0.1", 0))
-        return [entry.getsockname()[1] for entry in sockets]

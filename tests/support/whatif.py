@@ -1,7 +1,10 @@
 """A log with a real history for what-if runs: live agents decide it, nothing is made up after."""
 
+import asyncio
 import contextlib
+import os
 import random
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,17 +18,20 @@ from agents.assess import Assess
 from agents.batch import Batch
 from agents.cameras import LogCameraDirectory
 from domain.difference import Change
-from domain.events import CameraRegistered, ObjectsDetected
+from domain.events import AssessmentRefined, CameraRegistered, ObjectsDetected, RiskAssessed
 from domain.risk import Bands
 from hsi.whatif.folder import Asked, RunFolder
 from hsi.whatif.make import Order, make
 from hsi.whatif.result import Changes, Result
 from hsi.whatif.wishes import masked, parse_sets
-from runtime.settings import load_settings
+from runtime.settings import PROJECT_ROOT, load_settings
 from streams.channel import ChannelOptions, each
+from streams.envelope import START
 from streams.log import EventLog
 
+ALERT_WITHIN_SECONDS = 3600
 LABELS = ("person", "car", "dog", "cat")
+FROM = ("--from", NOON.isoformat(), "--to", (NOON + timedelta(days=9)).isoformat())
 
 
 def history(seed: int, pictures: int, cameras: Sequence[str]) -> list[ObjectsDetected]:
@@ -64,7 +70,7 @@ async def deciding(log: EventLog) -> AsyncIterator[tuple[Batch, Stage]]:
     await directory.open()
     batch = Batch(log, POLICY)
     options = ChannelOptions(run_size=7, on_owned=batch.on_owned)
-    assess = each(Assess(directory, ZoneInfo("UTC"), Bands()))
+    assess = each(Assess(directory, ZoneInfo("UTC"), Bands(), ALERT_WITHIN_SECONDS))
     async with (
         Stage(log, "batch", "batcher", options, on_run=batch.handle) as first,
         Stage(log, "assess", "assessor", handler=assess),
@@ -145,3 +151,61 @@ async def stored_payloads(log: EventLog, stream: str, *tags: str) -> list[bytes]
         entries = await log.client.xrange(f"hsi:{{{partition}}}:{stream}")
         found += [f[b"data"] for _, f in entries if f[b"type"].decode().split("/")[0] in tags]
     return found
+
+
+async def started(url: str, state: Path, *arguments: str) -> asyncio.subprocess.Process:
+    env = {
+        **os.environ,
+        "REDIS_URL": url,
+        "STREAM_PARTITIONS": "2",
+        "HSI_STATE_DIR": str(state),
+        "FOSCAM_BASE_PATH": str(state / "cameras"),
+        "CAMERA_TIMEZONE": "UTC",
+    }
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "hsi", "replay", *arguments),
+        cwd=PROJECT_ROOT,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def called(url: str, state: Path, *arguments: str) -> tuple[int, str, str]:
+    process = await started(url, state, *arguments)
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def assessments(log: EventLog) -> list[RiskAssessed]:
+    return [
+        envelope.event
+        for partition in range(log.partitions)
+        for envelope in await log.read("assessments", partition, START, 100)
+        if isinstance(envelope.event, RiskAssessed)
+    ]
+
+
+def said(of: RiskAssessed) -> AssessmentRefined:
+    """Return what a model is to have said at the time."""
+    return AssessmentRefined(
+        camera_id=of.camera_id,
+        event_id=of.event_id,
+        batch_id=of.batch_id,
+        ended_at=of.ended_at,
+        stage=of.stage,
+        rule_score=of.score,
+        model_score=3,
+        score=3,
+        level="low",
+        summary="of then",
+        reasoning="",
+        model="then",
+        prompt_version="1",
+        prompt_sha256="0",
+        raw_text="",
+        tokens_in=1,
+        tokens_out=1,
+        seconds=0.1,
+    )

@@ -77,12 +77,13 @@ class Model:
 )
 async def test_a_batch_is_assessed(batch: BatchClosed | BatchEscalated, stage: str) -> None:
     camera = CameraView("Back Door", entry_point=True)
-    assess = Assess(Cameras(camera), ZoneInfo("Asia/Tokyo"), BANDS)
+    assess = Assess(Cameras(camera), ZoneInfo("Asia/Tokyo"), BANDS, 3600)
     outcome = await assess(envelope(batch))
     assert isinstance(outcome, Done)
     (event,) = outcome.events
     assert isinstance(event, RiskAssessed)
     assert event.stage == stage
+    assert event.alert_within_seconds == 3600
     assert event.summary == "1 person at Back Door for 5 s at 21:00 (evening)"
 
 
@@ -133,6 +134,7 @@ async def test_a_fast_path_assessment_that_was_overtaken_is_passed_by() -> None:
 async def test_an_assessment_is_refined() -> None:
     # given an assessment of a night scene, whose floor is 60
     rules = assessed(facts("person", part="night"), entry_point=True)
+    rules = msgspec.structs.replace(rules, alert_within_seconds=3600)
     model = Model()
     # when it is refined
     refine = refiner(model, camera=CameraView("Back", entry_point=True))
@@ -146,6 +148,7 @@ async def test_an_assessment_is_refined() -> None:
     assert isinstance(event, AssessmentRefined)
     assert (event.model_score, event.score, event.level) == (100, 82, "high")
     assert event.ended_at == NOON
+    assert event.alert_within_seconds == 3600
 
 
 async def test_a_refinement_is_not_refined_again() -> None:

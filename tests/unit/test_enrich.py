@@ -385,5 +385,6 @@ def test_the_stage_runs_only_when_a_service_is_configured() -> None:
     assert "hidden" in chosen.secrets
     places = plan.Places("127.0.0.1", 8000, Path("/state"), Path("/cameras"))
     assert "enrich" not in plan.pipeline(places, {}).contains
-    assert "enrich" in plan.pipeline(places, {}, enriching=True).contains
-    assert set(plan.PIPELINE) | {"enrich", "trial", "project", "retention"} == set(ROLES)
+    assert "enrich" in plan.pipeline_roles(chosen)
+    optional = {"enrich", "trial", "traces"}
+    assert {*plan.PIPELINE, *optional, "project", "retention"} == set(ROLES)

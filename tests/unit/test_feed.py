@@ -181,3 +181,16 @@ async def test_one_outage_of_a_run_waits_once_and_ends_for_all_at_once() -> None
         assert fed.runs.empty()
         await fed.feed.settle([(d, Done()) for d in first])
         assert await fed.next() == second
+
+
+async def test_what_others_left_is_taken_over_during_an_outage_and_goes_in_its_order() -> None:
+    async with Fed() as fed:
+        fed.group.new = [delivery(3)]
+        (first,) = await fed.next()
+        outage = Retry(ServiceUnavailableError("detector", "away"), after=0.3)
+        await fed.feed.settle([(first, outage)])
+        # What a killed process had in hand; one of them may be what kills.
+        fed.group.stale = [delivery(1, attempts=2), delivery(2, attempts=3)]
+        assert [d.envelope.position.ms for d in await fed.next()] == [1, 3]
+        await fed.feed.settle([(delivery(1), Done()), (first, Done())])
+        assert [d.envelope.position.ms for d in await fed.next()] == [2]

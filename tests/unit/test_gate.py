@@ -79,3 +79,13 @@ def test_probes_that_never_asked_let_the_next_run_through_at_once(clock: Clock) 
     assert gate.lets_through()
     gate.probed()
     assert not gate.lets_through()
+
+
+def test_a_check_that_had_an_answer_counts_only_when_it_came_later(clock: Clock) -> None:
+    answered = 0.0
+    gate = Gate(answered=lambda: answered)
+    assert not Gate().seen_to_answer(0.0)
+    assert not gate.seen_to_answer(clock.now)
+    answered = clock.now + 1
+    assert gate.seen_to_answer(clock.now)
+    assert not gate.seen_to_answer(clock.now + 1)

@@ -78,6 +78,19 @@ def test_a_service_that_is_away_is_trouble() -> None:
     assert told(event).text == "detector is unhealthy: refused"
 
 
+def test_what_the_supervisor_says_of_its_processes_is_not_said_again() -> None:
+    facts = events.ProcessFacts(process="pipeline", host="h")
+    event = events.ServiceStateChanged(
+        camera_id=events.SYSTEM,
+        service="detect",
+        status="running",
+        message="runs",
+        changed_at=WHEN,
+        process=facts,
+    )
+    assert describe(envelope(event), ZoneInfo("UTC")) is None
+
+
 def test_what_nobody_watches_has_no_line() -> None:
     event = events.GpuSampled(
         camera_id=events.SYSTEM, host="h", sampled_at=WHEN, source="none", gpus=()

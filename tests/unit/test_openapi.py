@@ -50,7 +50,17 @@ def test_every_route_is_described_once_under_a_name_of_its_own(document: dict[st
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     text = json.dumps(document)
-    for kind, parts in document["components"].items():
+    components = dict(document["components"])
+    schemes = set(components.pop("securitySchemes"))
+    used = {
+        scheme
+        for path in document["paths"].values()
+        for operation in path.values()
+        for way in operation["security"]
+        for scheme in way
+    }
+    assert used == schemes
+    for kind, parts in components.items():
         for name in parts:
             assert f'"#/components/{kind}/{name}"' in text, (kind, name)
     for part in text.split('"$ref": "#/components/')[1:]:

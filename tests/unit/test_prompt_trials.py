@@ -7,7 +7,7 @@ import pytest
 from support.prompt_trials import OWN_WORDS, own_prompt
 from support.risk_scenes import BANDS, Cameras, assessed, envelope, facts
 
-from agents.trying import candidate_prompt, open_prompt_trial
+from agents.trying_prompts import candidate_prompt, open_prompt_trial
 from domain.outcomes import Done
 from inference.prompts import PromptError, load_prompt
 from runtime.settings import Settings, load_settings

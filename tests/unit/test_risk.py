@@ -18,7 +18,7 @@ from domain.risk import (
     refine,
     summary_of,
 )
-from domain.risk_rules import RULES_VERSION
+from domain.rule_weights import RULES_VERSION
 
 UTC_ZONE = ZoneInfo("UTC")
 NIGHT = datetime(2026, 6, 2, 3, 12, tzinfo=UTC)

@@ -13,14 +13,28 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-PLAIN = {"RTDETR_URL": "http://gpu.example.org:8090"}
+AI_URLS = (
+    "RTDETR_URL",
+    "NEMOTRON_URL",
+    "FLORENCE_URL",
+    "CLIP_URL",
+    "ENRICHMENT_URL",
+    "CANDIDATE_RTDETR_URL",
+    "CANDIDATE_NEMOTRON_URL",
+)
 
 
-def test_production_refuses_pictures_in_clear_text() -> None:
-    with pytest.raises(SettingsError, match=r"RTDETR_URL: .*ALLOW_PLAIN_HTTP_AI=true"):
-        load_settings(environ={"PRODUCTION": "true", **PLAIN})
-    allowed = load_settings(environ={"PRODUCTION": "true", "ALLOW_PLAIN_HTTP_AI": "true", **PLAIN})
-    assert any("not encrypted" in line for line in allowed.warnings)
+@pytest.mark.parametrize("name", AI_URLS)
+def test_production_refuses_pictures_in_clear_text(name: str) -> None:
+    plain = {name: "http://gpu.example.org:8090"}
+    with pytest.raises(SettingsError, match=rf"\b{name}: .*ALLOW_PLAIN_HTTP_AI=true"):
+        load_settings(environ={"PRODUCTION": "true", **plain})
+    for environ in (plain, {"PRODUCTION": "true", "ALLOW_PLAIN_HTTP_AI": "true", **plain}):
+        (warning,) = load_settings(environ=environ).warnings
+        assert "not encrypted" in warning
+
+
+def test_what_is_near_or_encrypted_is_not_warned_about() -> None:
     near = {"RTDETR_URL": "http://localhost:8090", "NEMOTRON_URL": "http://ai-llm:8091"}
     assert not load_settings(environ={"PRODUCTION": "true", **near}).warnings
 
@@ -41,3 +55,18 @@ def test_postgresql_is_checked_by_the_given_authority() -> None:
     url = "postgresql://me:secret@db.example.org/hsi"
     settings = load_settings(environ={"DATABASE_URL": url, "DATABASE_CA_PATH": "/etc/ca.pem"})
     assert settings.database_dsn == f"{url}?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem"
+
+
+@pytest.mark.parametrize("name", ["NEMOTRON_URL", "CANDIDATE_NEMOTRON_URL"])
+def test_a_language_model_takes_a_login_or_a_key(name: str) -> None:
+    environ = {name: "http://house:zebra@localhost:8091"}
+    assert not load_settings(environ=environ).warnings
+    with pytest.raises(SettingsError, match="a server takes one of them") as caught:
+        load_settings(environ={**environ, "NEMOTRON_API_KEY": "tiger"})
+    assert "zebra" not in str(caught.value)
+    assert "tiger" not in str(caught.value)
+
+
+def test_triton_takes_no_login() -> None:
+    with pytest.raises(SettingsError, match="carries a login, which Triton does not take"):
+        load_settings(environ={"RTDETR_URL": "grpc://house:zebra@localhost:8001"})

@@ -99,7 +99,7 @@ async def test_a_hanging_candidate_costs_its_limit_once(monkeypatch: pytest.Monk
     assert seen(second).model == "rt-detr"
     monkeypatch.setattr(canary, "REST_SECONDS", 0.0)
     again = Detect(in_service(), Pictures(), Cameras(), 0.5, asked)
-    monkeypatch.setattr(asked, "_rests_until", 0.0)
+    monkeypatch.setattr(asked._patience, "_rests_until", 0.0)
     (third,) = await again(envelopes([picture_received("c")]))
     assert seen(third).canary
 
@@ -171,10 +171,10 @@ def test_a_limit_is_broken_as_soon_as_the_window_cannot_keep_it(bad: Compared, s
     assert breach(LIMITS, [bad] * 30 + [GOOD] * 20) is None  # That window is over.
 
 
-def test_the_role_is_part_of_the_pipeline_while_a_candidate_is_named(tmp_path: Path) -> None:
+def test_the_role_is_a_process_of_its_own_while_a_candidate_is_named(tmp_path: Path) -> None:
     places = plan.Places(state=tmp_path, cameras=tmp_path, host="127.0.0.1", port=8000)
-    assert "trial" not in plan.pipeline(places, {}).contains
-    assert plan.pipeline(places, {}, trying=True).contains[-1] == "trial"
+    assert plan.trial(places, {}).contains == ("trial",)
     url = "http://127.0.0.1:8190"
+    assert "trial" not in plan.pipeline_roles(Settings(candidate_rtdetr_url=url))
     assert Settings().trial_groups == ()
     assert Settings(candidate_rtdetr_url=url).trial_groups == ("trial_detector",)

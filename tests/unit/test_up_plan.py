@@ -58,17 +58,35 @@ def test_children_get_the_settings_as_they_were_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env_file = tmp_path / "my.env"
-    env_file.write_text("BATCH_WINDOW_SECONDS=77\nAPI_PORT=1\nLOG_LEVEL=DEBUG\n")
+    env_file.write_text("DEDUPE_TTL_SECONDS=77\nAPI_PORT=1\nLOG_LEVEL=DEBUG\n")
     monkeypatch.setenv("LOG_LEVEL", "ERROR")
     monkeypatch.setenv("PYTHONPATH", "/mine")
     env = plan.environment(PLACES, Wishes(env_file=env_file), {"REDIS_URL": "unix:///x"})
-    assert env["BATCH_WINDOW_SECONDS"] == "77"
+    assert env["DEDUPE_TTL_SECONDS"] == "77"
     assert env["LOG_LEVEL"] == "ERROR"
     assert env["API_PORT"] == "8123"
     assert env["FOSCAM_BASE_PATH"] == "/cameras"
     assert env["HSI_STATE_DIR"] == "/state"
     assert env["REDIS_URL"] == "unix:///x"
     assert env["PYTHONPATH"].split(":")[1:] == ["/mine"]
+
+
+def test_children_find_what_takes_effect_at_once_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that is started again must not fall back to what a file said before an edit."""
+    monkeypatch.chdir(tmp_path)
+    env_file, runtime_file = tmp_path / "my.env", tmp_path / "data/runtime.env"
+    runtime_file.parent.mkdir()
+    env_file.write_text("BATCH_WINDOW_SECONDS=77\nRETENTION_DAYS=7\nLOG_LEVEL=DEBUG\n")
+    runtime_file.write_text("RETENTION_DAYS=8\n")
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    env = plan.environment(PLACES, Wishes(env_file=env_file), {})
+    child = load_settings(environ=env)
+    assert (child.batch_window_seconds, child.retention_days, child.log_level) == (77, 8, "ERROR")
+    runtime_file.write_text("")
+    assert load_settings(environ=env).retention_days == 7
+    assert child.again().retention_days == 7
 
 
 def test_every_role_runs_in_exactly_one_process() -> None:

@@ -110,6 +110,7 @@ def check(folder: Path, redis_url: str, database_url: str) -> Verdict:
         _check_files(verdict, log, dropped)
         _check_pictures(verdict, log, dropped)
         _check_batches(verdict, log)
+        _check_unverified(verdict, log, tables)
         _check_groups(verdict, log)
         _check_tables(verdict, log, tables)
         _check_checkpoints(verdict, log, tables)
@@ -197,6 +198,46 @@ def _check_batches(verdict: Verdict, log: Log) -> None:
         "batches": len(closed),
         "assessments": assessed.total(),
     }
+
+
+def _check_unverified(verdict: Verdict, log: Log, tables: psycopg.Connection[Any]) -> None:
+    """What was told unverified: by cameras that wish it, once an outage; one row each."""
+    told = log.of("activity.unverified")
+    received = {(e["camera_id"], e["picture_id"]) for e in log.of("image.received")}
+    named = [(e["camera_id"], e["picture_id"]) for e in told]
+    verdict.same("pictures told unverified and not received", set(named) - received, ())
+    verdict.once("pictures told unverified", named)
+    wishing = {
+        e["camera_id"]
+        for e in log.of("camera.registered")
+        if e.get("when_unavailable") == "notify"
+    }
+    verdict.same("cameras told of unasked", {camera for camera, _ in named} - wishing, ())
+    _check_outages(verdict, log)
+    entries = [entry for lane in log.lanes.values() for entry in lane]
+    wanted = [(e.id, e.data["picture_id"]) for e in entries if e.tag == "activity.unverified"]
+    rows = tables.execute("SELECT id, picture_id FROM unverified").fetchall()
+    verdict.same("rows of what was told unverified", rows, wanted)
+    verdict.counts["told unverified"] = len(told)
+
+
+def _check_outages(verdict: Verdict, log: Log) -> None:
+    """Between two tellings of a camera its partition's pictures were looked at: two outages."""
+    for partition in range(PARTITIONS):
+        seen = [_ms(e) for e in log.lanes["detections", partition]]
+        last: dict[str, int] = {}
+        for entry in log.lanes["assessments", partition]:
+            if entry.tag != "activity.unverified":
+                continue
+            camera, at = entry.data["camera_id"], _ms(entry)
+            before = last.get(camera)
+            if before is not None and not any(before <= ms <= at for ms in seen):
+                verdict.problems.append(f"{camera} is told of twice in one outage: {entry.id}")
+            last[camera] = at
+
+
+def _ms(entry: Entry) -> int:
+    return int(entry.at.partition("-")[0])
 
 
 def _check_groups(verdict: Verdict, log: Log) -> None:

@@ -1,4 +1,4 @@
-"""An instant /detect service that answers by the picture's bytes."""
+"""An instant /detect service that answers by the picture's bytes, unless it is to be away."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,21 +8,33 @@ from support.detect_service import serve
 from support.soak.pictures import objects_in
 
 
-@asynccontextmanager
-async def fake_detector() -> AsyncIterator[str]:
-    """Serve until the block ends; yields the base URL."""
+class FakeDetector:
+    """What the service does."""
 
-    async def detect(request: web.Request) -> web.Response:
+    def __init__(self) -> None:
+        self.url = ""
+        self.away = False
+
+    async def detect(self, request: web.Request) -> web.Response:
         part = await (await request.multipart()).next()
         assert isinstance(part, BodyPartReader)
-        return web.json_response(_answer(bytes(await part.read())))
+        data = bytes(await part.read())
+        if self.away:
+            return web.json_response({"detail": "away"}, status=503)
+        return web.json_response(_answer(data))
 
-    async def health(_: web.Request) -> web.Response:
+    async def health(self, _: web.Request) -> web.Response:
         body = {"status": "healthy", "model_loaded": True, "device": "none", "model": "fake"}
-        return web.json_response(body)
+        return web.json_response(body, status=503 if self.away else 200)
 
-    async with serve(detect, health) as url:
-        yield url
+
+@asynccontextmanager
+async def fake_detector() -> AsyncIterator[FakeDetector]:
+    """Serve it until the block ends."""
+    detector = FakeDetector()
+    async with serve(detector.detect, detector.health) as url:
+        detector.url = url
+        yield detector
 
 
 def _answer(data: bytes) -> dict[str, object]:

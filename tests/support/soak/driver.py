@@ -15,7 +15,7 @@ from support.soak.detector import fake_detector
 from support.soak.disk import small_disk
 from support.soak.house import House
 from support.soak.pictures import picture
-from support.soak.plan import Blow, Cut, File, Fill, Kill, Options, Pause, Plan, plan_of
+from support.soak.plan import Away, Blow, Cut, File, Fill, Kill, Options, Pause, Plan, plan_of
 
 from runtime.tasks import end
 
@@ -67,6 +67,7 @@ class Driver:
         self.pauses: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
         self.fills: Counter[str] = Counter()
+        self.aways = 0
         self._going: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -121,6 +122,11 @@ class Driver:
                 await house.fill(seconds)
             case Cut():
                 await self._cut(blow)
+            case Away(_, seconds):
+                self.aways += 1
+                house.detector.away = True
+                await asyncio.sleep(seconds)
+                house.detector.away = False
 
     async def _cut(self, blow: Cut) -> None:
         proxy = self._house.proxies[blow.target]
@@ -147,8 +153,8 @@ async def run(
     `before_stop` is called with the house once it is checked and still runs.
     """
     with temporary_folder() as folder, small_disk(folder, DISK_MIB[options.files > 5000]) as disk:
-        async with fake_detector() as url:
-            house = House(folder, options, url, disk)
+        async with fake_detector() as detector:
+            house = House(folder, options, detector, disk)
             try:
                 return await _run(house, options, say, before_stop)
             finally:
@@ -181,6 +187,7 @@ async def _run(house: House, options: Options, say: Say, before_stop: Spoil) -> 
     report.pauses, report.cuts, report.fills = driver.pauses, driver.cuts, driver.fills
     report.settled_after, report.why = settled, house.why
     report.evidence = {
+        "times that the detector was away": driver.aways,
         "settlements refused to a zombie": house.said("another consumer owns those"),
         "partitions taken over": house.said("another process owns it now"),
         "tables made anew, since the log had lost its end": house.said("tables were made anew"),

@@ -13,15 +13,20 @@ from pathlib import Path
 from urllib.parse import quote
 
 from support.servers import free_ports
+from support.soak.detector import FakeDetector
 from support.soak.disk import SmallDisk
 from support.soak.plan import ROLES, Options
 from support.soak.proxy import Proxy
 
+from domain.events import CameraRegistered
+from domain.ids import follow_up_id
 from runtime.children import Child, Command, how_it_ended, spawn, stop, tail
 from runtime.embedded.binaries import Binaries
 from runtime.embedded.folders import EmbeddedError, Folders
 from runtime.embedded.postgres import PostgresServer
 from runtime.embedded.valkey import ValkeyServer, ask
+from streams.envelope import NewEvent
+from streams.log import EventLog
 
 LOOK_SECONDS = 0.05
 RESTART_SECONDS = 0.3
@@ -52,7 +57,7 @@ class House:
 
     folder: Path
     options: Options
-    detector_url: str
+    detector: FakeDetector
     disk: SmallDisk
     processes: dict[str, Process] = field(default_factory=dict)
     kills: Counter[str] = field(default_factory=Counter)
@@ -96,8 +101,27 @@ class House:
         self._environ = self._environment()
         migrated = await asyncio.create_subprocess_exec(*_hsi("migrate"), env=self._environ)
         assert await migrated.wait() == 0
+        await self._register()
         for process in self.processes.values():
             self._spawn(process)
+
+    async def _register(self) -> None:
+        """Add every other camera as one to be told of while the detector is away."""
+        log = await EventLog.open(self._environ["REDIS_URL"])
+        try:
+            for number in range(0, self.options.cameras, 2):
+                name = f"cam{number}"
+                added = CameraRegistered(
+                    camera_id=name,
+                    name=name,
+                    folder=name,
+                    source="api",
+                    when_unavailable="notify",
+                )
+                new_id = follow_up_id(name, added.TAG)
+                await log.append(NewEvent(id=new_id, event=added, correlation_id=new_id))
+        finally:
+            await log.close()
 
     def _environment(self) -> dict[str, str]:
         secret = quote(self.valkey.folders.secret())
@@ -107,7 +131,7 @@ class House:
             **kept,
             "REDIS_URL": f"redis://:{secret}@127.0.0.1:{redis}/0",
             "DATABASE_URL": f"postgresql://hsi:{secret}@127.0.0.1:{database}/hsi",
-            "RTDETR_URL": self.detector_url,
+            "RTDETR_URL": self.detector.url,
             "EMBEDDED_LLM": "off",
             "API_HOST": "127.0.0.1",
             "API_PORT": str(free_ports(1)[0]),

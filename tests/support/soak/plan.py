@@ -104,7 +104,15 @@ class Fill:
     seconds: float = FULL_SECONDS
 
 
-Blow = Kill | Pause | Cut | Fill
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Let the detector answer nothing."""
+
+    at: float
+    seconds: float
+
+
+Blow = Kill | Pause | Cut | Fill | Away
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ def plan_of(options: Options) -> Plan:
     fill = Fill(now * draw.uniform(0.45, 0.6))
     blows: list[Blow] = [*pauses, *_cuts(draw, now), fill]
     blows += _kills(draw, times, pauses, fill)
+    # Drawn apart, so that a seed deals the other blows as it always did.
+    blows += _aways(random.Random(f"{options.seed} away"), now)
     files = tuple(_files(draw, options, now))
     return Plan(files, tuple(sorted(blows, key=lambda blow: blow.at)), now)
 
@@ -149,6 +159,14 @@ def _cuts(draw: random.Random, end: float) -> Iterator[Cut]:
         yield Cut(at, target, ways[turn % len(ways)], draw.uniform(0.2, 1.2))
         at += draw.uniform(3.0, 6.0)
         turn += 1
+
+
+def _aways(draw: random.Random, end: float) -> Iterator[Away]:
+    at = draw.uniform(3.0, 6.0)
+    while at < end - 8.0:
+        seconds = draw.uniform(3.0, 6.0)
+        yield Away(at, seconds)
+        at += seconds + draw.uniform(6.0, 14.0)
 
 
 def _kills(

@@ -3,44 +3,16 @@
 from datetime import UTC, datetime
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
-from support.risk_scenes import envelope
+from prometheus_client.core import Metric
 
 from api.gpu_history import GpuHistory
-from api.model_metrics import ModelMetrics
-from api.model_usage import ModelUsage
+from api.model_metrics import gpu_metrics, model_metrics
 from api.system_feed import gpu_answer
-from domain.events import SYSTEM, AssessmentRefined, GpuReading, GpuSampled
+from domain.events import SYSTEM, GpuReading, GpuSampled
 from domain.gpu_memory import pressure_of
+from projections.metric_queries import ModelFigure
 
 NOW = datetime(2026, 6, 2, 12, tzinfo=UTC)
-
-
-def refined(model: str = "tiny", window: int | None = 4096, *left_out: str) -> AssessmentRefined:
-    return AssessmentRefined(
-        camera_id="front",
-        event_id="evt_1",
-        batch_id="batch_1",
-        ended_at=NOW,
-        stage="final",
-        rule_score=50,
-        model_score=50,
-        score=50,
-        level="medium",
-        summary="s",
-        reasoning="r",
-        model=model,
-        prompt_version="risk-v1",
-        prompt_sha256="0",
-        raw_text="{}",
-        tokens_in=1024,
-        tokens_out=60,
-        seconds=1.5,
-        tokens_cached=900,
-        context_window=window,
-        left_out=left_out,
-    )
 
 
 def sampled(*gpus: GpuReading) -> GpuSampled:
@@ -51,10 +23,7 @@ def gpu(index: int, used: float | None, total: float | None = 1000) -> GpuReadin
     return GpuReading(index=index, memory_used_mib=used, memory_total_mib=total)
 
 
-def scraped(history: GpuHistory, usage: ModelUsage) -> dict[str, float]:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(ModelMetrics(history, usage))
-    families = text_string_to_metric_families(generate_latest(registry).decode())
+def scraped(*families: Metric) -> dict[str, float]:
     return {
         f"{sample.name}{sorted(sample.labels.values())}": sample.value
         for family in families
@@ -62,11 +31,22 @@ def scraped(history: GpuHistory, usage: ModelUsage) -> dict[str, float]:
     }
 
 
-def test_tokens_and_context_are_counted_by_model() -> None:
-    usage = ModelUsage()
-    for event in (refined(), refined("tiny", 2048, "example street"), refined("big", None)):
-        usage.hear(envelope(event))
-    figures = scraped(GpuHistory(minutes=1, interval_seconds=5), usage)
+def used(model: str, questions: int, newest: int, window: int | None) -> ModelFigure:
+    return ModelFigure(
+        model=model,
+        questions=questions,
+        tokens_in=1024 * questions,
+        tokens_out=60 * questions,
+        tokens_cached=900 * questions,
+        total_ms=1500 * questions,
+        shortened=1,
+        newest_tokens=newest,
+        newest_window=window,
+    )
+
+
+def test_tokens_and_context_are_told_by_model() -> None:
+    figures = scraped(*model_metrics([used("tiny", 2, 1024, 2048), used("big", 1, 1024, None)]))
     assert figures["hsi_risk_model_questions_total['tiny']"] == 2
     assert figures["hsi_risk_model_tokens_in_total['tiny']"] == 2048
     assert figures["hsi_risk_model_tokens_out_total['tiny']"] == 120
@@ -76,6 +56,15 @@ def test_tokens_and_context_are_counted_by_model() -> None:
     assert figures["hsi_risk_model_context_use_ratio['tiny']"] == 0.5
     assert figures["hsi_risk_model_questions_total['big']"] == 1
     assert "hsi_risk_model_context_use_ratio['big']" not in figures
+
+
+def test_ever_new_model_names_make_no_more_series_and_lose_no_token() -> None:
+    rows = [used(f"model {number}", 1, 10, 100) for number in range(1000)]
+    figures = scraped(*model_metrics(rows))
+    asked = {name: v for name, v in figures.items() if name.startswith("hsi_risk_model_questions")}
+    assert len(asked) == 51
+    assert sum(asked.values()) == 1000
+    assert asked["hsi_risk_model_questions_total['other']"] == 950
 
 
 def test_every_gpu_has_its_gauges_and_what_is_not_told_is_left_out() -> None:
@@ -89,7 +78,7 @@ def test_every_gpu_has_its_gauges_and_what_is_not_told_is_left_out() -> None:
         power_watts=140.5,
     )
     history.add(sampled(told, GpuReading(index=1)))
-    figures = scraped(history, ModelUsage())
+    figures = scraped(*gpu_metrics(history))
     assert figures["hsi_gpu_memory_used_bytes['0', 'here']"] == 860 * 1024 * 1024
     assert figures["hsi_gpu_utilization_percent['0', 'here']"] == 40
     assert figures["hsi_gpu_power_watts['0', 'here']"] == 140.5

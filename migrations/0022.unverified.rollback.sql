@@ -1,0 +1,3 @@
+ALTER TABLE events DROP COLUMN alert_within_seconds;
+DROP TABLE unverified;
+ALTER TABLE cameras DROP COLUMN when_unavailable;

@@ -1,0 +1,46 @@
+"""The page tells of a picture that nobody could look at, and later what became of it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from support.browser import CHROMIUM, browsing
+from support.histories import unverified
+from support.serving import served, story
+
+from domain.events import ImageReceived, RiskAssessed
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+async def test_the_page_tells_of_what_waits_and_what_became_of_it(
+    valkey_url: str, database_url: str, tmp_path: Path
+) -> None:
+    base = tmp_path / "cameras"
+    base.mkdir()
+    told = story("front", 1)
+    received = next(event for event in told.events if isinstance(event, ImageReceived))
+    async with served(valkey_url, database_url, base, projecting=True) as api:
+        await api.register("front")
+        async with browsing(str(api.client.make_url("/")), tmp_path / "profile") as page:
+            await page.until("document.querySelector('#live')?.textContent === 'live'")
+            assert await page.evaluate("document.querySelector('#unverified').hidden")
+            await api.append(
+                received, replace(unverified(received), captured_at=datetime.now(UTC))
+            )
+            said = "document.querySelector('article.unverified .summary')?.textContent"
+            await page.until(f"{said}?.startsWith('Nobody knows what it shows')")
+            rest = [
+                replace(event, alert_within_seconds=60)
+                if isinstance(event, RiskAssessed)
+                else event
+                for event in told.events
+                if event is not received
+            ]
+            await api.append(*rest)
+            await page.until("document.querySelector('#timeline article')")
+            # Assessed long after its picture: it is shown, but not pointed at.
+            late = "[...document.querySelectorAll('#timeline .late')].map(e => e.textContent)"
+            assert await page.evaluate(late) == ["late", "too old to alert"]
+            assert not await page.evaluate("document.querySelector('#timeline article.new')")
+            await page.until(f"{said}?.includes('it belongs to an event')")
