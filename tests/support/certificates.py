@@ -85,9 +85,13 @@ async def tls_front(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        while serving:  # one that was just accepted may come meanwhile
+            ended, serving[:] = list(serving), []
+            for task in ended:
+                task.cancel()
+            await asyncio.gather(*ended, return_exceptions=True)
+            # An aborted transport lets go of its socket at the next turn of the loop.
+            await asyncio.sleep(0)
 
 
 async def _asks_for_tls(
@@ -116,13 +120,12 @@ async def _between(
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # Before anything is awaited: whoever ends the front may cancel this, too.
+        behind_writer.close()
+        behind_writer.transport.abort()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        behind_writer.close()
-        behind_writer.transport.abort()
-        # An aborted transport lets go of its socket at the next turn of the loop.
-        await asyncio.sleep(0)
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
