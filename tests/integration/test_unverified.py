@@ -162,8 +162,9 @@ async def test_a_process_that_takes_over_tells_nothing_twice(valkey_url: str) ->
         async with detecting(log, detector, "two") as stage:
             await until(lambda: stage.channel.gate.closed)
             await log.append(new(image(4, TELLS)))
-            # What the first had in hand is the second's before the detector is back.
-            await until(lambda: len(stage.channel.feeds[0].in_hand) >= 3)
+            # What the first had in hand is the second's before the detector is back, and no probe
+            # is on its way: that one would be looked at first.
+            await until(lambda: len(stage.channel.feeds[0]._probes) >= 3)
             detector.on = True
 
             async def detected() -> int:
