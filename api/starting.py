@@ -29,12 +29,8 @@ def create_starting_app(
         return _json(AliveAnswer(status="alive", version=version), 200)
 
     async def not_ready(_: web.Request) -> web.Response:
-        body = ReadyAnswer(
-            ready=False,
-            status="not_ready",
-            services=waiting_for(),
-            timestamp=datetime.now(UTC),
-        )
+        now = datetime.now(UTC)
+        body = ReadyAnswer(ready=False, status="not_ready", services=waiting_for(), timestamp=now)
         return _json(body, 503)
 
     async def unhealthy(_: web.Request) -> web.Response:
@@ -58,8 +54,8 @@ def create_starting_app(
     app = web.Application(middlewares=[request_id_and_log(), errors_to_problems(debug=False)])
     app.on_response_prepare.append(common_headers(()))
     app.router.add_get("/health", alive)
-    app.router.add_get("/ready", not_ready)
-    app.router.add_get("/api/system/health/ready", not_ready)
+    for path in ("/ready", "/api/system/health/ready"):
+        app.router.add_get(path, not_ready)
     app.router.add_get("/api/system/health", unhealthy)
     app.router.add_route("*", "/{tail:.*}", starting)
     return app

@@ -115,13 +115,8 @@ def replay(  # noqa: PLR0913 - the options of a command
 
     Exit codes: 0 done · 1 failed · 2 bad settings or options · 130 cancelled, goes on with --name
     """
-    asked = Asked(
-        last=last,
-        begin=begin,
-        end=end,
-        cameras=tuple(part.strip() for part in (cameras or "").split(",") if part.strip()),
-        refine=refine,
-    )
+    names = tuple(part.strip() for part in (cameras or "").split(",") if part.strip())
+    asked = Asked(last=last, begin=begin, end=end, cameras=names, refine=refine)
     order = _order(asked, sets or [], rules_file, prompt, env_file)
     settings, name = order.settings, name or _name(order.asked)
     notices = Console(stderr=True, highlight=False)

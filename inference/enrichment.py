@@ -5,6 +5,7 @@
 
 import asyncio
 import io
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,9 +16,8 @@ import numpy as np
 from domain.enrichment import clean_attributes, clean_caption
 from domain.errors import HsiError, PermanentError, ServiceUnavailableError
 from inference.enrichment_ports import BadAnswerError, Captioned, Described, Embedded
-from inference.http_calls import NoAnswerError, TooLongAnswerError, answer_of
+from inference.http_calls import HttpCalls, NoAnswerError, TooLongAnswerError
 from inference.ports import ModelIdentity
-from inference.trust import login_of, session_of, trusted
 
 READ_SECONDS = 30.0
 FULL_SCALE = 32_767
@@ -67,18 +67,18 @@ class _HttpService:
         ca_path: Path | None = None,
     ) -> None:
         self._name = name
-        self._url, self._login = login_of(url)
-        self._trusted = trusted(ca_path) if url.startswith("https://") else None
-        self._timeout = aiohttp.ClientTimeout(
-            total=connect_timeout + read_timeout, connect=connect_timeout, sock_read=read_timeout
+        self._calls = HttpCalls(
+            url,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            health_timeout=health_timeout,
+            ca_path=ca_path,
         )
-        self._health_timeout = aiohttp.ClientTimeout(total=health_timeout)
-        self._session: aiohttp.ClientSession | None = None
         self._identity: ModelIdentity | None = None
 
     async def check(self) -> ModelIdentity:
-        url = f"{self._url}/health"
-        status, body = await self._request("GET", url, self._health_timeout)
+        url = f"{self._calls.url}/health"
+        status, body = await self._answer(self._calls.get_health())
         if status != 200:
             raise self._away(f"{url} answered {status}: {_excerpt(body)}")
         health = _decode(body, _Health, url)
@@ -88,19 +88,17 @@ class _HttpService:
         return self._identity
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._calls.close()
 
     async def _ask(
         self, path: str, jpeg: bytes, kind: type[_Answered], **fields: str
     ) -> tuple[_Answered, ModelIdentity]:
         """Return the answer about one picture, and whose it is."""
         identity = self._identity or await self.check()
-        url = f"{self._url}{path}"
+        url = f"{self._calls.url}{path}"
         form = aiohttp.FormData(fields)
         form.add_field("file", io.BytesIO(jpeg), filename="crop.jpg", content_type="image/jpeg")
-        status, body = await self._request("POST", url, self._timeout, form)
+        status, body = await self._answer(self._calls.post(path, form))
         if status != 200:
             raise self._refusal(url, status, body)
         return _decode(body, kind, url), identity
@@ -117,17 +115,9 @@ class _HttpService:
         self._identity = None
         return ServiceUnavailableError(self._name, message)
 
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind, several limits
-        data: aiohttp.FormData | None = None,
-    ) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = session_of(self._trusted, self._login)
+    async def _answer(self, call: Awaitable[tuple[int, bytes]]) -> tuple[int, bytes]:
         try:
-            return await answer_of(self._session, method, url, timeout, data)
+            return await call
         except NoAnswerError as error:
             raise self._away(str(error)) from error
         except TooLongAnswerError as error:
@@ -144,7 +134,9 @@ class FlorenceCaptioner(_HttpService):
         answer, identity = await self._ask("/caption", jpeg, _Caption)
         text = clean_caption(answer.caption)
         if not text:
-            raise BadAnswerError(f"{self._url}/caption answered a caption without a visible word")
+            raise BadAnswerError(
+                f"{self._calls.url}/caption answered a caption without a visible word"
+            )
         return Captioned(text, identity)
 
 
@@ -158,7 +150,7 @@ class ClipEmbedder(_HttpService):
         answer, identity = await self._ask("/embed", jpeg, _Embedding)
         vector = await asyncio.to_thread(quantised, answer.embedding)
         if vector is None:
-            raise BadAnswerError(f"{self._url}/embed answered an embedding of length 0")
+            raise BadAnswerError(f"{self._calls.url}/embed answered an embedding of length 0")
         return Embedded(vector, identity)
 
 

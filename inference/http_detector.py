@@ -6,6 +6,7 @@ may be fewer boxes above BOX_FLOOR than an adapter with the model in its hands w
 
 import asyncio
 import io
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +17,9 @@ from domain.errors import HsiError, ServiceUnavailableError, TransientError
 from domain.events import Box
 from inference.boxes import MOST_BOXES
 from inference.detect_wire import Answer, Health
-from inference.http_calls import NoAnswerError, TooLongAnswerError, answer_of
+from inference.http_calls import HttpCalls, NoAnswerError, TooLongAnswerError
 from inference.images import upload
 from inference.ports import BOX_FLOOR, Detected, ModelIdentity, ModelRefusedError, Picture
-from inference.trust import login_of, session_of, trusted
 
 _NOT_THE_PICTURE = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 """Refusals that say nothing about the picture: wrong address, missing rights, too much at once."""
@@ -39,16 +39,13 @@ class HttpDetector:
         health_timeout: float = 5.0,
         ca_path: Path | None = None,
     ) -> None:
-        self._url, self._login = login_of(url)
-        self._trusted = trusted(ca_path) if url.startswith("https://") else None
-        self._timeout = aiohttp.ClientTimeout(
-            total=connect_timeout + read_timeout,
-            connect=connect_timeout,
-            sock_connect=connect_timeout,
-            sock_read=read_timeout,
+        self._calls = HttpCalls(
+            url,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            health_timeout=health_timeout,
+            ca_path=ca_path,
         )
-        self._health_timeout = aiohttp.ClientTimeout(total=health_timeout)
-        self._session: aiohttp.ClientSession | None = None
         self._identity: ModelIdentity | None = None
 
     @property
@@ -60,8 +57,8 @@ class HttpDetector:
         return [await self._detect(picture, identity) for picture in pictures]
 
     async def check(self) -> ModelIdentity:
-        url = f"{self._url}/health"
-        status, body = await self._request("GET", url, self._health_timeout)
+        url = f"{self._calls.url}/health"
+        status, body = await self._answer(self._calls.get_health())
         if status != 200:
             raise self._away(f"{url} answered {status}: {_excerpt(body)}")
         health = _decode(body, Health, url)
@@ -72,26 +69,24 @@ class HttpDetector:
         return self._identity
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._calls.close()
 
     async def _detect(self, picture: Picture, identity: ModelIdentity) -> Detected:
-        url = f"{self._url}/detect"
+        url = f"{self._calls.url}/detect"
         content, media_type = await asyncio.to_thread(upload, picture)
         # A file name may hold what no header may carry; nobody interprets it there.
         name = "".join(c if c.isascii() and c.isprintable() else "?" for c in picture.name)
         form = aiohttp.FormData()
         file = io.BytesIO(content)
         form.add_field("file", file, filename=name, content_type=media_type)
-        status, body = await self._request("POST", url, self._timeout, form)
+        status, body = await self._answer(self._calls.post("/detect", form))
         if status != 200:
             raise self._refusal(picture, status, body)
         answer = _decode(body, Answer, url)
         return Detected(_boxes(answer, picture), identity, round(answer.inference_time_ms, 2))
 
     def _refusal(self, picture: Picture, status: int, body: bytes) -> HsiError:
-        said = f"{self._url}/detect answered {status}: {_excerpt(body)}"
+        said = f"{self._calls.url}/detect answered {status}: {_excerpt(body)}"
         if 400 <= status < 500 and status not in _NOT_THE_PICTURE:
             return ModelRefusedError(f"{picture.name} was refused, {said}")
         return self._away(f"{said}; check RTDETR_URL and the service" if status < 500 else said)
@@ -101,17 +96,9 @@ class HttpDetector:
         self._identity = None
         return ServiceUnavailableError("detector", message)
 
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind, several limits
-        data: aiohttp.FormData | None = None,
-    ) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = session_of(self._trusted, self._login)
+    async def _answer(self, call: Awaitable[tuple[int, bytes]]) -> tuple[int, bytes]:
         try:
-            return await answer_of(self._session, method, url, timeout, data)
+            return await call
         except NoAnswerError as error:
             raise self._away(str(error)) from error
         except TooLongAnswerError as error:
