@@ -26,7 +26,10 @@ class Reader:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
-        """Lend a connection; raises ServiceUnavailableError when PostgreSQL does not answer."""
+        """Lend a connection; raises ServiceUnavailableError when PostgreSQL does not answer.
+
+        So it does when the tables are not there yet.
+        """
         with self._away_told():
             async with self._pool.connection() as connection:
                 yield connection
@@ -37,6 +40,11 @@ class Reader:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             message = f"PostgreSQL does not answer: {self._pool.reason(error)}"
+            raise ServiceUnavailableError(DATABASE, message) from error
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+            # A database that is being set up, or one of an older version: it comes with time.
+            said = error.diag.message_primary
+            message = f"the database lacks what this version needs ({said}): run `hsi migrate`"
             raise ServiceUnavailableError(DATABASE, message) from error
 
     async def _all(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
-from support.llama import KEY, fake_llama, free_port, llama_child
+from support.llama import KEY, SHORT, fake_llama, free_port, llama_child
 from support.risk_scenes import facts
 
 from domain.errors import ServiceUnavailableError
@@ -16,7 +16,6 @@ from domain.risk_rules import judge
 from inference.llama_wire import TOKENS_LIMIT
 from inference.llm import Api, LlamaRiskModel, Timeouts
 from inference.ports import RiskModel, RiskOpinion, RiskQuestion
-from inference.prompts import load_prompt
 
 TIMEOUTS = Timeouts(connect=5, read=150, health=5)
 
@@ -41,7 +40,9 @@ class Server:
     model: str
 
     def client(self, key: str | None = KEY) -> RiskModel:
-        return LlamaRiskModel(self.url, api=self.api, api_key=key, timeouts=TIMEOUTS)
+        return LlamaRiskModel(
+            self.url, api=self.api, api_key=key, timeouts=TIMEOUTS, prompt=SHORT
+        )
 
 
 @pytest.fixture(params=["fake-chat", "fake-completion", "real-chat", "real-completion"])
@@ -61,9 +62,9 @@ def assert_whole(opinion: RiskOpinion, maker: str) -> None:
     assert 0 < len(opinion.reasoning) <= REASONING_LIMIT
     assert parse_reply(opinion.raw_text).risk_score == opinion.score
     assert opinion.model == maker
-    assert opinion.prompt_version == load_prompt().version
+    assert opinion.prompt_version == SHORT.version
     assert len(opinion.prompt_sha256) == 64
-    assert opinion.tokens_in > 800
+    assert opinion.tokens_in > 500
     assert 10 < opinion.tokens_out <= TOKENS_LIMIT
     assert opinion.seconds >= 0
     assert opinion.context_window == 4096

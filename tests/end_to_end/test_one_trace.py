@@ -41,6 +41,14 @@ async def _whole(found: Collector, camera: str) -> list[Collected]:
     return trace_of(found, camera)
 
 
+def _the_same_when_sent_again(found: Collector) -> None:
+    # A killed exporter may have been answered without noting it: it sends that run once more.
+    spans: dict[tuple[str, str], Collected] = {}
+    for span in found.spans:
+        assert spans.setdefault((span.trace_id, span.span_id), span) == span
+    assert max(found.times().values()) <= 2
+
+
 async def test_from_the_file_to_the_push_and_through_a_kill(
     state_folder: Path, ssdlite_dir: Path
 ) -> None:
@@ -91,7 +99,7 @@ async def _kill_and_go_on(
     installation.drop("back", "MDAlarm_2.jpg", demo_picture("yard-1-04.jpg"))
     await told(socket, "back")
     await _whole(found, "back")
-    assert max(found.times().values()) == 1
+    _the_same_when_sent_again(found)
 
 
 async def _collector_away(
@@ -103,4 +111,4 @@ async def _collector_away(
     assert installation.get("/api/system/health")["status"] in ("healthy", "degraded")
     found.closed.clear()
     await _whole(found, "side")
-    assert max(found.times().values()) == 1
+    _the_same_when_sent_again(found)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.llama import KEY, child_command, free_port, smollm2_gguf, wait_until_healthy
+from support.llama import KEY, SHORT, child_command, free_port, smollm2_gguf, wait_until_healthy
 from support.logs import Stage, all_of, new, opened, quick, until
 from support.risk_scenes import BANDS, Cameras, assessed, facts
 
@@ -18,17 +18,13 @@ from agents.refine import Lane, Refine
 from agents.services import ServiceWatch
 from agents.turns import Turns
 from domain.events import AssessmentRefined, EntryParked, RiskAssessed
-from domain.prompt import Prompt
 from inference.llm import LlamaRiskModel, Timeouts
-from inference.prompts import load_prompt
 from streams.channel import ChannelOptions, each
 
 pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 __all__ = ["quick"]
 
-EVENTS = 3
-SHORT = Prompt("short", load_prompt().system, load_prompt().examples[3:])
-"""Read in half the time; with fewer examples the tiny model rambles."""
+EVENTS = 2
 
 
 class Server:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -128,15 +128,18 @@ async def test_a_wrong_login_and_a_missing_database_are_named_and_waited_for(
         accept = f"{login}\r\nCONFIG SET requirepass wrong\r\n".encode()
         assert ask(str(private_valkey.server.socket), accept) == b"+OK\r\n" * 2
 
-        async def names_the_database() -> bool:
-            async with session.get(f"{url}/api/system/health") as response:
-                services = (await response.json())["services"]
-            said = str(services.get("database", {}).get("message"))
-            return 'database "made_later" does not exist' in said
+        def says(what: str) -> Callable[[], Awaitable[bool]]:
+            async def of_the_database() -> bool:
+                async with session.get(f"{url}/api/system/health") as response:
+                    services = (await response.json())["services"]
+                return what in str(services.get("database", {}).get("message"))
 
-        await eventually(names_the_database)
+            return of_the_database
+
+        await eventually(says('database "made_later" does not exist'))
         with psycopg.connect(session_postgres.url, autocommit=True) as admin:
             admin.execute("CREATE DATABASE made_later TEMPLATE template0")
+        await eventually(says("run `hsi migrate`"))
         await asyncio.to_thread(migrate, missing)
         assert (await ready(tmp_path))["url"] == url
         assert running.returncode is None

@@ -20,10 +20,14 @@ from typing import Any
 
 from aiohttp import web
 
+from domain.prompt import Prompt
 from inference.downloads import Fetcher
+from inference.prompts import load_prompt
 from inference.weights import SMOLLM2
 
 KEY = "test-key"
+SHORT = Prompt("short", load_prompt().system, load_prompt().examples[3:])
+"""Read in half the time; with fewer examples the tiny model rambles."""
 GOOD_REPLY = json.dumps(
     {"risk_score": 20, "summary": "A person at the door.", "reasoning": "A short visit by day."}
 )
