@@ -4,13 +4,13 @@ Each role imports what it needs when it is put together, so that a process that 
 not carry a detector's libraries in memory.
 """
 
-import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
+from agents.breakers import BreakerResets
 from agents.faust_app import make_app
 from agents.opening import open_patiently
 from agents.roles import Roles, run_until_stopped, stop_on_signals
@@ -19,11 +19,14 @@ from agents.settings import SettingsFollower
 from domain.batching import BatchPolicy
 from domain.enrichment import GROUP_OF
 from domain.errors import HsiError
+from domain.events import ModelFacts
 from domain.outcomes import Done
+from runtime.heartbeat import beat
 from runtime.logs import set_log_level
+from runtime.priority import give_way
 from runtime.settings import Settings
 from runtime.tracing import open_exporter
-from streams.channel import ChannelOptions, each
+from streams.channel import ChannelOptions, at_once, each
 
 ROLES = (
     "watch",
@@ -32,6 +35,8 @@ ROLES = (
     "assess",
     "refine",
     "enrich",
+    "scene",
+    "notify",
     "trial",
     "monitor",
     "project",
@@ -42,6 +47,10 @@ REFINE_LANES = {"refine_first": True, "refine": False}
 """Consumer group → whether it is the lane that goes first; decision 0006."""
 GIVE_WAY = frozenset({"trial"})
 """Roles that take processor time only where others leave some, in a process without others."""
+TRIAL_RUN = 4
+"""Comparisons that are settled together: one that fails by its limit holds few others up."""
+MESSAGES_AT_ONCE = 8
+"""Messages of one run, sent at the same time; two runs are."""
 QUESTIONS_AT_ONCE = 2
 """Questions to the language model that one process asks at the same time."""
 
@@ -73,15 +82,15 @@ def add_detect(roles: Roles) -> None:
     from agents.trying import detector_options, open_canary
     from agents.unverified import Unverified
     from inference.detectors import open_detector
+    from inference.weights import detector_sha256
 
     s = roles.settings
     detector = open_detector(s.rtdetr_url, detector_options(s))
     roles.contexts.push_async_callback(detector.close)
 
-    async def check() -> str:
+    async def check() -> ModelFacts:
         identity = await detector.check()
-        note = " (offline fall-back, not RT-DETRv2)" if identity.fallback else ""
-        return f"{identity.model} {identity.version} by {identity.engine}{note}"
+        return identity.facts(None if s.rtdetr_url else detector_sha256(s.models_dir))
 
     watch = ServiceWatch(roles.log, "detector", check)
     roles.sides["detector check"] = watch.run
@@ -190,21 +199,79 @@ def add_enrich(roles: Roles) -> None:
         roles.agent(group, options, each(handler))
 
 
+def add_notify(roles: Roles) -> None:
+    """What alerts → notification.requested → notification.sent, notification.failed; optional."""
+    from agents.notify import Alert, Notify, say_paused
+    from domain.notifications import Rules
+    from runtime.webhook import Webhook
+
+    s = roles.settings
+    if s.webhook_url is None:
+        raise HsiError("the role notify needs DEFAULT_WEBHOOK_URL, and NOTIFICATION_ENABLED")
+    rules = Rules(s.late_after_seconds, s.late_alert_max_age_seconds)
+    roles.agent("alert", ChannelOptions(), each(Alert(roles.log, roles.cameras, rules)))
+    webhook = Webhook(
+        s.webhook_url, allowed=s.webhook_networks, timeout_seconds=s.webhook_timeout_seconds
+    )
+    roles.contexts.push_async_callback(webhook.close)
+    few = ChannelOptions(run_size=MESSAGES_AT_ONCE, concurrency=2, on_state=say_paused)
+    roles.agent("notify", few, at_once(Notify(webhook)))
+
+
+def add_scene(roles: Roles) -> None:
+    """image.received → scene.*: alone on each partition, while the main line rests."""
+    from agents.main_line_first import MainLineFirst
+    from agents.scene import PACE_SECONDS, RUN_SIZE, SceneOptions, Scenes
+    from streams.main_line import rest_of
+
+    s = roles.settings
+    if not s.scene_groups:
+        raise HsiError("the role scene needs SCENE_CHANGE_ENABLED=true")
+    options = SceneOptions(
+        threshold=s.scene_change_threshold,
+        width=s.scene_change_width,
+        interval=timedelta(seconds=s.scene_change_interval_seconds),
+    )
+    first = MainLineFirst(lambda: rest_of(roles.log))
+    scenes = Scenes(
+        roles.log,
+        roles.pictures(),
+        roles.cameras,
+        options,
+        first.turn,
+        archive_dir=s.archive_folder,
+    )
+    reading = ChannelOptions(
+        run_size=RUN_SIZE, pace_seconds=PACE_SECONDS, on_owned=scenes.on_owned
+    )
+    channel = roles.channel("scene", reading)
+    first.stopping = channel.stopping
+
+    async def runs(stream: Any) -> None:  # noqa: ANN401 - faust's stream
+        async for run in stream:
+            await scenes.handle(channel, run)
+
+    roles.app.agent(channel.runs, name="hsi.scene")(runs)
+
+
 def add_trial(roles: Roles) -> None:
     """Compare candidates with what is in service; withdraw one that breaks a limit."""
+    from agents.main_line_first import MainLineFirst
     from agents.trying import open_guards, open_trial
     from agents.trying_prompts import open_prompt_trial
+    from streams.main_line import rest_of
 
     s = roles.settings
     if not s.trial_groups:
         raise HsiError("the role trial needs CANDIDATE_RTDETR_URL or CANDIDATE_PROMPT")
-    one = ChannelOptions(run_size=1)
-    if s.candidate_rtdetr_url:
-        trial = open_trial(s, s.candidate_rtdetr_url, roles.pictures(), roles.contexts)
-        roles.agent("trial_detector", one, each(trial))
+    if url := s.candidate_rtdetr_url:
+        first = MainLineFirst(lambda: rest_of(roles.log))
+        trial = open_trial(s, url, roles.pictures(), roles.contexts, first.turn)
+        few = ChannelOptions(run_size=TRIAL_RUN)
+        first.stopping = roles.agent("trial_detector", few, each(trial)).stopping
     if "trial_prompt" in s.trial_groups:
         asks = open_prompt_trial(s, roles.log, roles.cameras, roles.bands, roles.contexts)
-        roles.agent("trial_prompt", one, each(asks))
+        roles.agent("trial_prompt", ChannelOptions(run_size=1), each(asks))
     for group, guard in open_guards(roles.log, roles.live).items():
         roles.sides[f"{group} guard"] = guard.run
 
@@ -241,7 +308,8 @@ def add_project(roles: Roles) -> None:
 def add_retention(roles: Roles) -> None:
     """Once a day: delete what is too old, archive and trim the log."""
     from agents.project import read_models
-    from agents.retention import Days, run_retention
+    from agents.retention import Days, Files, run_retention
+    from inference.clip_store import ClipStore
     from projections.upkeep import UpkeepOptions
 
     s = roles.settings
@@ -252,7 +320,7 @@ def add_retention(roles: Roles) -> None:
     roles.sides["retention"] = run_retention(
         roles.log,
         dsn,
-        roles.pictures(),
+        Files(roles.pictures(), ClipStore(s.clips_folder)),
         options,
         days=Days(lambda: roles.live.current.retention_days, s.log_retention_days),
         zone=roles.zone,
@@ -278,6 +346,8 @@ _ADD: dict[str, Callable[[Roles], None]] = {
     "assess": add_assess,
     "refine": add_refine,
     "enrich": add_enrich,
+    "scene": add_scene,
+    "notify": add_notify,
     "trial": add_trial,
     "monitor": add_monitor,
     "project": add_project,
@@ -294,7 +364,7 @@ async def run_roles(settings: Settings, names: Sequence[str]) -> None:
     if unknown := sorted(set(names) - set(ROLES)):
         raise HsiError(f"there is no role {', '.join(unknown)}; roles are {', '.join(ROLES)}")
     if set(names) <= GIVE_WAY:
-        os.nice(19)
+        give_way()
     stop = stop_on_signals()
     async with AsyncExitStack() as contexts:
         opened = await open_patiently(settings, names, stop)
@@ -309,6 +379,10 @@ async def run_roles(settings: Settings, names: Sequence[str]) -> None:
         roles = Roles(live.current, log, make_app("hsi"), cameras, contexts, live)
         live.on_change(set_log_level)
         roles.sides["settings"] = follower.run
+        resets = BreakerResets(log, roles.channels, roles.consumer)
+        follower.hearers.append(resets.hear)
+        roles.sides["breakers"] = resets.run
+        roles.sides["heartbeat"] = beat
         roles.sides["camera directory"] = cameras.run
         for name in names:
             _ADD[name](roles)

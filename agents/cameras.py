@@ -28,6 +28,7 @@ class LogCameraDirectory:
         self._views: dict[str, CameraView] = {}
         self._enabled: dict[str, bool] = {}
         self._notifies: dict[str, bool] = {}
+        self._scene_thresholds: dict[str, float] = {}
         self._removals: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -60,6 +61,7 @@ class LogCameraDirectory:
                 self._views[event.camera_id] = CameraView(event.name, event.entry_point)
                 self._enabled[event.camera_id] = event.enabled
                 self._notifies[event.camera_id] = event.when_unavailable == "notify"
+                self._own_threshold(event.camera_id, event.scene_change_threshold or 0.0)
                 self._removals.pop(event.camera_id, None)
             case CameraUpdated():
                 view = self.view(event.camera_id)
@@ -70,10 +72,13 @@ class LogCameraDirectory:
                     self._enabled[event.camera_id] = event.enabled
                 if event.when_unavailable is not None:
                     self._notifies[event.camera_id] = event.when_unavailable == "notify"
+                if event.scene_change_threshold is not None:
+                    self._own_threshold(event.camera_id, event.scene_change_threshold)
             case CameraRemoved():
                 self._views.pop(event.camera_id, None)
                 self._enabled.pop(event.camera_id, None)
                 self._notifies.pop(event.camera_id, None)
+                self._scene_thresholds.pop(event.camera_id, None)
                 self._removals[event.camera_id] = envelope.id
 
     def view(self, camera_id: str) -> CameraView:
@@ -95,3 +100,12 @@ class LogCameraDirectory:
     def notifies(self, camera_id: str) -> bool:
         """Say whether a camera's pictures are to be told of while nothing can look at them."""
         return self.enabled(camera_id) and self._notifies.get(camera_id, False)
+
+    def scene_threshold(self, camera_id: str) -> float | None:
+        """Return a camera's own SCENE_CHANGE_THRESHOLD; None: it has none."""
+        return self._scene_thresholds.get(camera_id)
+
+    def _own_threshold(self, camera_id: str, value: float) -> None:
+        self._scene_thresholds.pop(camera_id, None)
+        if value:
+            self._scene_thresholds[camera_id] = value

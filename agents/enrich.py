@@ -24,6 +24,7 @@ from domain.events import (
     Event,
     EventCaptioned,
     EventNotEnriched,
+    ModelFacts,
     ObjectAttributes,
     ObjectsDescribed,
     ObjectsEmbedded,
@@ -227,11 +228,11 @@ class Enrich:
         except HsiError as error:
             return await self._left_out(batch, envelope.recorded_at, error)
 
-    async def check(self) -> str:
-        """Return a line about who answers; raises HsiError when nobody does, or nobody may."""
+    async def check(self) -> ModelFacts:
+        """Return who answers; raises HsiError when nobody does, or nobody may."""
         identity = await self._part.client.check()
         await self._may_run()
-        return f"{identity.model} {identity.version} by {identity.engine}"
+        return identity.facts()
 
     async def _may_run(self) -> None:
         if (excuse := await self._pressure.excuse()) is not None:

@@ -11,6 +11,7 @@ from domain.enrichment import GROUP_OF
 from domain.errors import HsiError, ServiceUnavailableError
 from runtime.settings import Settings
 from runtime.tasks import is_set_within
+from streams.keeping import doubts
 from streams.live_settings import LiveSettings
 from streams.log import EventLog
 
@@ -47,8 +48,11 @@ async def _open(settings: Settings, names: Sequence[str]) -> tuple[EventLog, Log
             settings.redis_url, password=password, partitions=settings.stream_partitions
         )
         unfinished.push_async_callback(log.close)
+        for doubt in await doubts(log.client):
+            logger.warning("REDIS_URL: %s", doubt)
         await log.use_groups([GROUP_OF[service] for service in settings.enrichment_urls])
-        await log.use_groups(settings.trial_groups)
+        await log.use_groups([*settings.trial_groups, *settings.alert_groups])
+        await log.use_groups(settings.scene_groups)
         if DECIDING & set(names):
             live = await LiveSettings.load(log, settings)
             await tell_settings(log, live.current)

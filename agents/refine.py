@@ -11,7 +11,7 @@ from agents.turns import Turns
 from domain.errors import HsiError, PermanentError, TransientError
 from domain.events import RiskAssessed
 from domain.outcomes import Done, Outcome, Park, Retry
-from domain.prompt import signal_lines
+from domain.prompt import UnusableReplyError, signal_lines
 from domain.risk import Bands, refine
 from inference.ports import RiskModel, RiskOpinion, RiskQuestion
 from streams.envelope import Envelope, Position
@@ -101,6 +101,8 @@ class Refine:
             return Done((structs.replace(refined, canary=True),), passed_by=True)
         try:
             opinion = await self._model.assess(question)
+        except UnusableReplyError as error:
+            return Retry(error, after=error.retry_after, model=await self._model_name())
         except TransientError as error:
             return Retry(error, after=error.retry_after)
         except PermanentError as error:

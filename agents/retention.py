@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from domain.errors import ServiceUnavailableError, TransientError
 from projections.database import open_pool
 from projections.queries import Queries
-from projections.retention import PictureFiles, Retention
+from projections.retention import ClipFiles, PictureFiles, Retention
 from projections.retention_queries import RetentionQueries
 from projections.upkeep import Upkeep, UpkeepOptions
 from runtime.tasks import unless_stopped
@@ -81,12 +81,13 @@ class RetentionRole:
             logger.warning("retention waits: %s", error)
             return False
         logger.info(
-            "retention deleted %d events, %d detections, %d GPU readings and %d pictures of "
-            "before %s (%d bytes), and %d log records",
+            "retention deleted %d events, %d detections, %d GPU readings, %d pictures and %d "
+            "clips of before %s (%d bytes), and %d log records",
             done.events_deleted,
             done.detections_deleted,
             done.gpu_stats_deleted,
             done.images_deleted,
+            done.clips_deleted,
             done.cutoff.isoformat(timespec="minutes"),
             done.space_reclaimed,
             done.logs_deleted,
@@ -109,10 +110,18 @@ class RetentionRole:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where lies what a run deletes."""
+
+    pictures: PictureFiles
+    clips: ClipFiles
+
+
 def run_retention(
     log: EventLog,
     database_url: str,
-    files: PictureFiles,
+    files: Files,
     options: UpkeepOptions,
     *,
     days: Days,
@@ -125,8 +134,9 @@ def run_retention(
         try:
             queries = RetentionQueries(pool)
             reads = Queries(pool)
-            retention = Retention(log, queries, reads, files, days=days.all(), zone=zone)
+            retention = Retention(log, queries, reads, files.pictures, days=days.all(), zone=zone)
             retention.keep_log_days(days.logs)
+            retention.keep_no_clips(files.clips)
             role = RetentionRole(retention, Upkeep(log, queries, options), days=days)
             await role.run(stop)
         finally:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from agents.cameras import LogCameraDirectory
@@ -16,7 +16,9 @@ from agents.ready import say_ready
 from domain.errors import HsiError
 from domain.risk import Bands
 from inference.pictures import PictureStore
+from runtime.deadline import Deadline
 from runtime.settings import Settings
+from runtime.tasks import end
 from streams.channel import ChannelOptions, Handler, StreamChannel
 from streams.live_settings import LiveSettings
 from streams.log import EventLog
@@ -64,7 +66,7 @@ class Roles:
         self.sides[f"{group} channel"] = channel.watch
         return channel
 
-    def agent(self, name: str, options: ChannelOptions, handler: Handler) -> None:
+    def agent(self, name: str, options: ChannelOptions, handler: Handler) -> StreamChannel:
         """Let a faust agent answer one outcome for each entry of its stream."""
         channel = self.channel(name, options)
 
@@ -73,10 +75,19 @@ class Roles:
                 await channel.handle(run, handler)
 
         self.app.agent(channel.runs, name=f"hsi.{name}", concurrency=options.concurrency)(runs)
+        return channel
+
+
+STOP_SECONDS: Final = 12.0
+"""What all of a stop takes at most; `hsi up` waits 15 s before it kills, containers 30 s."""
 
 
 async def run_until_stopped(roles: Roles, names: Sequence[str], stop: asyncio.Event) -> None:
-    """Start agents, channels, producers; stop producers, channels, agents, then the rest."""
+    """Start agents, channels, producers; stop producers, channels, agents, then the rest.
+
+    One deadline holds for the whole stop, of which producers get half: what is not finished by
+    then stays pending in the log.
+    """
     producers_stop, sides_stop = asyncio.Event(), asyncio.Event()
     roles.app.finalize()
     await roles.app.start()
@@ -93,31 +104,36 @@ async def run_until_stopped(roles: Roles, names: Sequence[str], stop: asyncio.Ev
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
         done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        deadline = Deadline(STOP_SECONDS)
         producers_stop.set()
-        await _finished(tasks, roles.producers)
-        for channel in roles.channels:
-            await channel.stop()
+        await _finished(tasks, roles.producers, STOP_SECONDS / 2)
+        await _drained(roles.channels, deadline)
         await roles.app.stop()
         sides_stop.set()
-        await _finished(tasks, set(roles.sides))
+        await _finished(tasks, set(roles.sides), deadline.remaining)
         for task in done - {stopped}:
             task.result()
             raise HsiError(f"the task {task.get_name()!r} ended unasked")
     finally:
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        await end(*tasks, stopped)
 
 
 async def _named(side: Side, stop: asyncio.Event) -> None:
     await side(stop)
 
 
-async def _finished(tasks: set[asyncio.Task[None]], names: set[str]) -> None:
-    """Wait a bounded time for the named tasks to end by themselves."""
+async def _drained(channels: Sequence[StreamChannel], deadline: Deadline) -> None:
+    """Stop the channels side by side, each with what is left of the deadline."""
+    for channel in channels:
+        channel.drain_seconds = round(deadline.remaining, 1)
+    await asyncio.gather(*(channel.stop() for channel in channels))
+
+
+async def _finished(tasks: set[asyncio.Task[None]], names: set[str], seconds: float) -> None:
+    """Wait so long at most for the named tasks to end by themselves."""
     waited = [task for task in tasks if task.get_name() in names]
     if waited:
-        await asyncio.wait(waited, timeout=10.0)
+        await asyncio.wait(waited, timeout=seconds)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from domain.errors import HsiError, ServiceUnavailableError
-from domain.events import SYSTEM, ServiceStateChanged, ServiceStatus
+from domain.events import SYSTEM, ModelFacts, ServiceStateChanged, ServiceStatus
 from domain.ids import follow_up_id, instant
 from streams.envelope import NewEvent
 from streams.gate import StateListener
@@ -24,11 +24,14 @@ FIRST_CHECKS_SECONDS = 1.0
 class ServiceWatch:
     """Checks one service while nobody uses it, and reports what its stage meets."""
 
-    def __init__(self, log: EventLog, service: str, check: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self, log: EventLog, service: str, check: Callable[[], Awaitable[ModelFacts | str]]
+    ) -> None:
         self._log = log
         self._service = service
         self._check = check
-        """Returns a line for people about what answers; raises HsiError when nothing does."""
+        """Returns which model answers, or its name alone; raises HsiError when none does."""
+        self._model: ModelFacts | None = None
         self._told: tuple[ServiceStatus, str, frozenset[str]] | None = None
         self._paused: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
@@ -65,7 +68,9 @@ class ServiceWatch:
     async def _ask(self) -> None:
         try:
             began = time.monotonic()
-            self._set("healthy", await self._check())
+            found = await self._check()
+            self._model = ModelFacts(model=found) if isinstance(found, str) else found
+            self._set("healthy", self._model.line)
             self._answered_at = began
         except ServiceUnavailableError as error:
             first = self._status == "waiting"
@@ -92,6 +97,7 @@ class ServiceWatch:
             message=state[1],
             changed_at=now,
             paused_stages=tuple(sorted(paused)),
+            model=self._model,
         )
         new_id = follow_up_id(f"{self._service}@{instant(now)}", event.TAG)
         try:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from domain.errors import ServiceUnavailableError
 from domain.events import SYSTEM
 from runtime.settings import Settings
 from runtime.tasks import is_set_within, unless_stopped
+from streams.envelope import Envelope
 from streams.live_settings import LiveSettings
 from streams.log import EventLog
 
@@ -24,6 +26,8 @@ class SettingsFollower:
         self.live = LiveSettings(own)
         self._log = log
         self._own = own
+        self.hearers: list[Callable[[Envelope], None]] = []
+        """Get every entry of the stream from this process's start on, too."""
 
     async def open(self, stop: asyncio.Event) -> bool:
         """Take what was changed before this start; False when told to stop meanwhile."""
@@ -51,3 +55,5 @@ class SettingsFollower:
                 continue
             for envelope in envelopes or ():
                 self.live.hear(envelope)
+                for hear in self.hearers:
+                    hear(envelope)

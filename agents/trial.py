@@ -6,6 +6,7 @@ asked instead: then both are known again.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agents.detect import PictureSource
@@ -16,6 +17,13 @@ from domain.trials import agreement
 from inference import images
 from inference.ports import Detected, Detector, ModelIdentity, Picture
 from streams.envelope import Envelope
+
+Turn = Callable[[int], Awaitable[None]]
+"""Returns when a picture may be looked at whose entry was recorded at this time (ms)."""
+
+
+async def at_once(recorded_ms: int) -> None:
+    """Hold no picture back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +38,18 @@ class Pair:
 class Trial:
     """Handler of the `detections` stream for the candidate."""
 
-    def __init__(self, pair: Pair, pictures: PictureSource, *, limit_seconds: float) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        pictures: PictureSource,
+        *,
+        limit_seconds: float,
+        turn: Turn = at_once,
+    ) -> None:
         self._pair = pair
         self._pictures = pictures
         self._limit = limit_seconds
+        self._turn = turn
 
     async def __call__(self, envelope: Envelope) -> Outcome:
         """Compare one picture; a failing candidate is a result, an absent picture is none.
@@ -45,6 +61,8 @@ class Trial:
             return Done(passed_by=True)
         if event.candidate_failure is not None:
             return Done((_failed(event, event.candidate_failure),), passed_by=True)
+        if not event.canary:
+            await self._turn(envelope.position.ms)  # By canaries the guard judges: at once.
         try:
             picture = await self._load(event)
             return Done((await self._compared(event, picture),), passed_by=not event.canary)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from agents.canary import Canary
 from agents.detect import PictureSource
-from agents.trial import Pair, Trial
+from agents.trial import Pair, Trial, Turn
 from agents.trial_guard import DETECTOR, PROMPT, TrialGuard
 from domain.trials import Limits
 from inference.detectors import DetectorOptions, open_detector
@@ -42,14 +42,14 @@ def open_canary(settings: Settings, contexts: AsyncExitStack) -> Canary | None:
 
 
 def open_trial(
-    settings: Settings, url: str, pictures: PictureSource, contexts: AsyncExitStack
+    settings: Settings, url: str, pictures: PictureSource, contexts: AsyncExitStack, turn: Turn
 ) -> Trial:
     """Return the handler that compares the candidate at `url` with the detector in service."""
     options = detector_options(settings)
     pair = Pair(open_detector(settings.rtdetr_url, options), open_detector(url, options))
     for detector in (pair.service, pair.candidate):
         contexts.push_async_callback(detector.close)
-    return Trial(pair, pictures, limit_seconds=settings.candidate_timeout_seconds)
+    return Trial(pair, pictures, limit_seconds=settings.candidate_timeout_seconds, turn=turn)
 
 
 def open_guards(log: EventLog, live: LiveSettings) -> dict[str, TrialGuard]:

@@ -2,7 +2,8 @@
 
 A connection that has not sent a whole request head within HEAD_SECONDS is closed. Where very many
 wait at once, the one that waits longest goes: whoever really asks does so in the first moments, so
-thousands of half-open connections shut nobody out.
+thousands of half-open connections shut nobody out. Who asks and then reads nothing of the answer
+goes, too.
 
 With TLS the first byte tells plain HTTP apart: it is answered with where to go, on the same port.
 """
@@ -13,15 +14,20 @@ import logging
 import resource
 import socket
 import ssl
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 from aiohttp.web_protocol import RequestHandler
+
+from api.middleware import SAFE_HEADERS, SERVER
+from api.problems import ProblemError, problem_response
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +50,12 @@ ask at once, they are answered, and do not wait in such numbers that the oldest 
 KEEP_ALIVE_SECONDS: Final = 75.0
 """How long a connection may wait for its next request, or for the rest of that request's head."""
 
+READ_SECONDS: Final = 60.0
+"""How long a client may not read at all while an answer waits for it; the kernel sees to it."""
+
 _TLS_HANDSHAKE: Final = 0x16
 _MOST_HEAD: Final = 8192
+_MOST_DETAIL: Final = 200
 _OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Close = Callable[[], object]
@@ -163,6 +173,9 @@ class Acceptor:
                 self._pause(error)
                 return
             connection.setblocking(False)
+            if sys.platform == "linux":
+                unread = int(READ_SECONDS * 1000)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
             task = self._loop.create_task(self._take(connection), name="connection")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -242,12 +255,38 @@ def _moved(head: bytes) -> bytes:
     )
 
 
+class _Connection(RequestHandler):
+    """A connection that answers what is no HTTP as every other error is answered."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that reached no handler; it ends the connection."""
+        super().handle_error(request, status, exc, message)
+        if isinstance(exc, UnicodeError):  # A header of bytes that are no text.
+            status, message = HTTPStatus.BAD_REQUEST, "a header is no text"
+        ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        code = "internal_error" if ours else "bad_request"
+        detail = "" if ours else " ".join((message or "").split())[:_MOST_DETAIL]
+        response = problem_response(ProblemError(code, detail), status=status)
+        response.headers.update(SAFE_HEADERS)
+        response.headers["Server"] = SERVER
+        response.force_close()
+        return response
+
+
 class _NotOurs(logging.Filter):
     """Passes over requests that are no HTTP: they are answered 400, and anybody may send many."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError)
+        return not isinstance(error, HttpProcessingError | web.RequestPayloadError | UnicodeError)
 
 
 def _server_log() -> logging.Logger:
@@ -271,17 +310,21 @@ async def serve(
     """
     door = door or Doorkeeper()
     app.middlewares.insert(0, door.middleware())
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_server_log(),
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
-        shutdown_timeout=drain_seconds,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=drain_seconds)
     await runner.setup()
-    server = runner.server
+    server, loop = runner.server, asyncio.get_running_loop()
     assert server is not None  # noqa: S101 - it is set up
-    acceptor = Acceptor(listener.dup(), server, door, tls)
+
+    def connection() -> RequestHandler:
+        return _Connection(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # None keeps none, as for web.AppRunner
+            logger=_server_log(),
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+        )
+
+    acceptor = Acceptor(listener.dup(), connection, door, tls)
     acceptor.start()
 
     async def stop() -> None:

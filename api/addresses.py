@@ -63,7 +63,8 @@ def _plain(text: str) -> str:
     try:
         address = ip_address(text.strip("[]"))
     except ValueError:
-        return text[:64]
+        # Neither Redis nor the log takes a text of bytes that are no text.
+        return text[:64].encode("utf-8", "replace").decode()
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
 

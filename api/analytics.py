@@ -87,7 +87,7 @@ class ObjectDistribution(msgspec.Struct, frozen=True, kw_only=True):
 @routes.get("/api/analytics/risk-history", RiskHistory)
 async def risk_history(request: web.Request, query: DaysQuery) -> web.Response:
     """Answer how many events of which level each day had."""
-    days = _days(request, query)
+    days = days_of(request, query)
     levels: dict[date, Counter[Level]] = defaultdict(Counter)
     points: Counter[date] = Counter()
     highest: dict[date, int] = {}
@@ -112,7 +112,7 @@ async def risk_history(request: web.Request, query: DaysQuery) -> web.Response:
 @routes.get("/api/analytics/detection-trends", DetectionTrends)
 async def detection_trends(request: web.Request, query: DaysQuery) -> web.Response:
     """Answer how many objects of which kind each day had."""
-    days = _days(request, query)
+    days = days_of(request, query)
     labels: dict[date, Counter[str]] = defaultdict(Counter)
     for row in await request.app[SERVICES].queries.detections_by_day(days):
         labels[_date(row.day, days)][row.label] += row.detections
@@ -127,7 +127,7 @@ async def detection_trends(request: web.Request, query: DaysQuery) -> web.Respon
 async def object_distribution(request: web.Request, query: DaysQuery) -> web.Response:
     """Answer what share of the detections each kind of object has."""
     counts: Counter[str] = Counter()
-    for row in await request.app[SERVICES].queries.detections_by_day(_days(request, query)):
+    for row in await request.app[SERVICES].queries.detections_by_day(days_of(request, query)):
         counts[row.label] += row.detections
     total = counts.total()
     found = [
@@ -137,7 +137,8 @@ async def object_distribution(request: web.Request, query: DaysQuery) -> web.Res
     return answer(ObjectDistribution(objects=found, total_detections=total))
 
 
-def _days(request: web.Request, query: DaysQuery) -> Days:
+def days_of(request: web.Request, query: DaysQuery) -> Days:
+    """Return the days that are asked for; raises ProblemError for too many or an unknown zone."""
     if query.end_date - query.start_date > timedelta(days=MOST_DAYS):
         raise ProblemError(
             "invalid_parameter", f"start_date to end_date is more than {MOST_DAYS} days"

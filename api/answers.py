@@ -4,10 +4,9 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from api.camera_schemas import CameraAnswer, CameraStatus
 from api.enrichment_schemas import EnrichedEventAnswer, EnrichmentAnswer
 from api.schemas import (
-    CameraAnswer,
-    CameraStatus,
     DetectionAnswer,
     EventAnswer,
     FileAnswer,
@@ -46,6 +45,7 @@ def camera_answer(row: CameraRow) -> CameraAnswer:
         enabled=row.enabled,
         entry_point=row.entry_point,
         when_unavailable=row.when_unavailable,
+        scene_change_threshold=row.scene_change_threshold,
         confirmed=row.confirmed,
         source=row.source,
         created_at=row.created_at,
@@ -55,6 +55,7 @@ def camera_answer(row: CameraRow) -> CameraAnswer:
         links={
             "self": url,
             "snapshot": f"{url}/snapshot",
+            "scene_changes": f"{url}/scene-changes",
             "events": f"/api/events?camera_id={row.id}",
             "detections": f"/api/detections?camera_id={row.id}",
         },

@@ -24,7 +24,7 @@ from streams.log import EventLog
 logger = logging.getLogger(__name__)
 
 CHANNELS = {
-    "events": ("assessments", "cameras"),
+    "events": ("assessments", "cameras", "scenes"),
     "system": ("system",),
     "detections": ("detections",),
 }

@@ -9,19 +9,19 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from api.answers import camera_answer, camera_status
-from api.commands import record, recorded_answer, recorded_before
-from api.media import picture_response
-from api.parse import path_id
-from api.problems import ProblemError
-from api.routing import Routes
-from api.schemas import (
+from api.camera_schemas import (
     CameraAnswer,
     CameraChange,
     CameraCreate,
     CamerasAnswer,
     CamerasQuery,
-    Recorded,
 )
+from api.commands import record, recorded_answer, recorded_before
+from api.media import picture_response
+from api.parse import path_id
+from api.problems import ProblemError
+from api.routing import Routes
+from api.schemas import Recorded
 from api.services import SERVICES, answer
 from domain.events import CameraRegistered, CameraRemoved, CameraUpdated, Event
 from domain.ids import camera_id
@@ -29,7 +29,7 @@ from projections.rows import CameraRow
 
 PROJECTION = "cameras"
 _NAME_BYTES = 255
-_CHANGES = "name, status, entry_point or when_unavailable"
+_CHANGES = "name, status, entry_point, when_unavailable or scene_change_threshold"
 
 routes = Routes("cameras")
 
@@ -123,6 +123,7 @@ async def change_camera(request: web.Request, body: CameraChange) -> web.Respons
         enabled=None if body.status is UNSET else body.status != "disabled",
         entry_point=None if body.entry_point is UNSET else body.entry_point,
         when_unavailable=None if body.when_unavailable is UNSET else body.when_unavailable,
+        scene_change_threshold=_own_threshold(body),
         confirmed=None if row.confirmed else True,
     )
     if not await record(request, event, PROJECTION):
@@ -167,6 +168,7 @@ async def _addition(
         enabled=enabled,
         entry_point=wanted.entry_point,
         when_unavailable=wanted.when_unavailable,
+        scene_change_threshold=wanted.scene_change_threshold,
     )
     row = await request.app[SERVICES].queries.camera(new_id)
     if row is None or row.removed_at is not None:
@@ -177,6 +179,7 @@ async def _addition(
         enabled=enabled,
         entry_point=wanted.entry_point,
         when_unavailable=wanted.when_unavailable,
+        scene_change_threshold=wanted.scene_change_threshold,
         confirmed=True,
     )
     if not row.confirmed and row.folder == folder:
@@ -185,6 +188,13 @@ async def _addition(
     if await recorded_before(request, event) is not None:
         return None
     raise _conflict(row, folder)
+
+
+def _own_threshold(body: CameraChange) -> float | None:
+    """Return what the event says: None leaves it, 0 lets SCENE_CHANGE_THRESHOLD count again."""
+    if body.scene_change_threshold is UNSET:
+        return None
+    return body.scene_change_threshold or 0.0
 
 
 def _conflict(row: CameraRow, folder: str) -> ProblemError:

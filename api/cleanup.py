@@ -31,8 +31,10 @@ class CleanupAnswer(msgspec.Struct, frozen=True, kw_only=True):
     thumbnails_deleted: int
     """Always 0: thumbnails are made when they are asked for, none is kept on disk."""
     images_deleted: int
+    clips_deleted: int
+    """Clips that were made of events' pictures."""
     space_reclaimed: int
-    """Bytes of the pictures' files."""
+    """Bytes of the pictures' files and the clips."""
     retention_days: int
     dry_run: bool
     timestamp: datetime
@@ -50,6 +52,7 @@ class CleanupRun(msgspec.Struct, frozen=True, kw_only=True):
     gpu_stats_deleted: int
     logs_deleted: int
     images_deleted: int
+    clips_deleted: int
     space_reclaimed: int
 
 
@@ -83,6 +86,7 @@ async def cleanup(request: web.Request, query: CleanupQuery) -> web.Response:
             logs_deleted=found.logs,
             thumbnails_deleted=0,
             images_deleted=found.images,
+            clips_deleted=found.clips,
             space_reclaimed=found.bytes,
             retention_days=retention.days,
             dry_run=query.dry_run,
@@ -112,6 +116,7 @@ async def status(request: web.Request) -> web.Response:
                 gpu_stats_deleted=last.gpu_stats_deleted,
                 logs_deleted=last.logs_deleted,
                 images_deleted=last.images_deleted,
+                clips_deleted=last.clips_deleted,
                 space_reclaimed=last.space_reclaimed,
             ),
         )

@@ -59,7 +59,7 @@ def read_message(text: str) -> ClientMessage:
     except msgspec.ValidationError as error:
         form = 'send {"type":"ping"} or {"type":"resume","cursor":"…"}'
         raise UnusableError("invalid_message_format", f"{error}; {form}") from error
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise UnusableError("invalid_json", f"this is not JSON: {error}") from error
     if kind not in _KINDS:
         raise UnusableError(
@@ -68,5 +68,5 @@ def read_message(text: str) -> ClientMessage:
         )
     try:
         return _known.decode(text)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise UnusableError("validation_error", f"{kind}: {error}") from error

@@ -30,10 +30,15 @@ def command_id(request: web.Request) -> tuple[str, bool]:
     return follow_up_id(f"{request.method} {request.path} {given}", "command"), True
 
 
-async def record(request: web.Request, event: Event, projection: str) -> bool:
-    """Append `event` and wait for `projection`; False when that does not show it in time."""
+async def record(
+    request: web.Request, event: Event, projection: str, *, event_id: str | None = None
+) -> bool:
+    """Append `event` and wait for `projection`; False when that does not show it in time.
+
+    With an `event_id` what was appended under that id before counts, whoever asked for it.
+    """
     services = request.app[SERVICES]
-    new_id, chosen = command_id(request)
+    new_id, chosen = command_id(request) if event_id is None else (event_id, False)
     new = NewEvent(id=new_id, event=event, correlation_id=new_id)
     position = await services.log.append(new)
     if chosen:

@@ -121,8 +121,9 @@ async def dlq_entry(request: web.Request) -> web.Response:
         raise ProblemError("dead_letter_not_found", f"there is no parked entry {wanted!r}")
     found = await DeadLetters(services.log).find(DeadLetterId.parse(wanted))
     event = found.event if found else None
-    payload = event.payload if isinstance(event, EntryParked) else None
-    return answer(DeadLetterDetail(**asdict(_job(row)), original_job=payload))
+    parked = event if isinstance(event, EntryParked) else None
+    payload, said = (parked.payload, parked.answer) if parked else (None, None)
+    return answer(DeadLetterDetail(**asdict(_job(row)), original_job=payload, answer=said))
 
 
 @routes.post(
@@ -305,7 +306,5 @@ def _job(row: DeadLetterRow) -> DeadLetterJob:
         queue_name=queue_of(row.group_name),
         error_type=row.cause,
         attempt_count=row.attempts,
-        first_failed_at=row.first_parked_at,
-        last_failed_at=row.parked_at,
         links=links,
     )

@@ -70,6 +70,7 @@ class EnrichmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
     caption: str | None
     objects: list[DescribedObject]
     sightings: list[SightingAnswer]
+    """Empty for a key for some cameras: what a sighting was matched with tells of others."""
 
 
 class EnrichmentsAnswer(msgspec.Struct, frozen=True, kw_only=True):

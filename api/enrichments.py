@@ -22,6 +22,7 @@ from api.services import SERVICES, ApiServices, answer
 from domain.enrichment import GROUP_OF
 from domain.events import EnrichmentService
 from projections.enrichment_queries import SightingRow, WordRow
+from projections.scope import cameras_seen
 from projections.timeline_queries import EventWhole
 
 ORDER: Final[tuple[EnrichmentService, ...]] = ("florence", "clip", "enrichment")
@@ -44,8 +45,10 @@ async def event_enrichments(request: web.Request) -> web.Response:
 def enrichments_of(services: ApiServices, event: EventWhole) -> list[EnrichmentAnswer]:
     """Return one answer a service, whether it said something or not."""
     words = {word.service: word for word in event.words}
+    # Whom a sighting was matched with tells of other cameras.
+    sightings = event.sightings if cameras_seen() is None else []
     return [
-        _told(word, event.sightings if service == "clip" else [])
+        _told(word, sightings if service == "clip" else [])
         if (word := words.get(service)) is not None
         else _untold(services, service)
         for service in ORDER

@@ -78,6 +78,12 @@ async def check_health(services: ApiServices) -> HealthAnswer:
     )
 
 
+async def learn_states(services: ApiServices) -> None:
+    """Take what the read model knows of services: at the start the log's tail has told nothing."""
+    with suppress(TransientError):
+        services.states.learn(await services.queries.service_states())
+
+
 def known_checks(services: ApiServices) -> dict[str, ServiceHealth]:
     """Return what is known without asking anybody: the log's tail told it."""
     return {

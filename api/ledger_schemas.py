@@ -135,8 +135,6 @@ class DeadLetterJob(DeadLetterRow, frozen=True, kw_only=True):
     queue_name: str
     error_type: str
     attempt_count: int
-    first_failed_at: datetime
-    last_failed_at: datetime
     links: dict[str, str]
 
 
@@ -154,6 +152,8 @@ class DeadLetterDetail(DeadLetterJob, frozen=True, kw_only=True):
 
     original_job: str | None
     """The payload as it is stored; None where the log no longer has it."""
+    answer: str | None
+    """The beginning of what the model said instead of what was agreed, where it said anything."""
 
 
 class DecidedAnswer(msgspec.Struct, frozen=True, kw_only=True):

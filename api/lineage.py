@@ -14,6 +14,7 @@ from api.lineage_facts import (
     detection_fact,
     entry_of,
     file_fact,
+    notification_facts,
     parked_facts,
     review_facts,
     telling,
@@ -129,6 +130,7 @@ def _event_lineage(detail: EventDetail, known: Known) -> EventLineage:
     lineage = EventLineage(
         event_id=event.id,
         camera_id=event.camera_id,
+        notifications=notification_facts(own),
         reviews=review_facts(own),
         assessments=assessment_facts(own),
         batch=batch,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from api.lineage_schemas import (
     AssessmentFact,
     BatchFact,
@@ -10,6 +12,7 @@ from api.lineage_schemas import (
     EscalationFact,
     FileFact,
     MemberFact,
+    NotificationFact,
     ParkedFact,
     RefinementFact,
     ReviewFact,
@@ -23,6 +26,9 @@ from domain.events import (
     BatchEscalated,
     EntryParked,
     EventReviewed,
+    NotificationFailed,
+    NotificationRequested,
+    NotificationSent,
     ObjectsDetected,
     RiskAssessed,
 )
@@ -219,6 +225,51 @@ def review_facts(envelopes: Iterable[Envelope]) -> list[ReviewFact]:
         for envelope in envelopes
         if isinstance(event := envelope.event, EventReviewed)
     ]
+
+
+def notification_facts(envelopes: Iterable[Envelope]) -> list[NotificationFact]:
+    """Return who was to be told, oldest first, each with its last outcome."""
+    found: dict[str, NotificationFact] = {}
+    for envelope in sorted(envelopes, key=lambda each: each.position):
+        event = envelope.event
+        match event:
+            case NotificationRequested():
+                found[event.notification_id] = _requested(event, envelope)
+            case NotificationSent() | NotificationFailed():
+                if (wanted := found.get(event.notification_id)) is not None:
+                    found[event.notification_id] = _ended(wanted, event, envelope)
+            case _:
+                continue
+    return list(found.values())
+
+
+def _requested(event: NotificationRequested, envelope: Envelope) -> NotificationFact:
+    return NotificationFact(
+        notification_id=event.notification_id,
+        channel=event.channel,
+        late=event.late,
+        outcome="waiting",
+        status=None,
+        seconds=None,
+        reason=None,
+        attempted_at=None,
+        requested=entry_of(envelope),
+        entry=None,
+    )
+
+
+def _ended(
+    wanted: NotificationFact, event: NotificationSent | NotificationFailed, envelope: Envelope
+) -> NotificationFact:
+    return replace(
+        wanted,
+        outcome="sent" if isinstance(event, NotificationSent) else "failed",
+        status=event.status,
+        seconds=event.seconds if isinstance(event, NotificationSent) else None,
+        reason=event.reason if isinstance(event, NotificationFailed) else None,
+        attempted_at=event.attempted_at,
+        entry=entry_of(envelope),
+    )
 
 
 def parked_facts(envelopes: Iterable[Envelope]) -> list[ParkedFact]:

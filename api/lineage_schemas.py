@@ -10,6 +10,7 @@ from domain.events import (
     Baseline,
     BatchFacts,
     CapturedFrom,
+    Channel,
     CloseReason,
     Level,
     Signal,
@@ -190,6 +191,25 @@ class ReviewFact(Fact, frozen=True, kw_only=True):
     entry: Entry
 
 
+class NotificationFact(Fact, frozen=True, kw_only=True):
+    """Somebody was to be told of the event, and what came of it."""
+
+    notification_id: str
+    channel: Channel
+    late: bool
+    outcome: Literal["waiting", "sent", "failed"]
+    """failed: given up, and among the dead letters; waiting: neither yet."""
+    status: int | None
+    """HTTP status of the last answer."""
+    seconds: float | None
+    reason: str | None
+    """Why it failed."""
+    attempted_at: datetime | None
+    requested: Entry
+    entry: Entry | None
+    """Where its outcome stands; null while it waits."""
+
+
 class ParkedFact(Fact, frozen=True, kw_only=True):
     """An entry that was moved aside with its error."""
 
@@ -206,6 +226,8 @@ class EventLineage(Fact, frozen=True, kw_only=True):
 
     event_id: str
     camera_id: str
+    notifications: list[NotificationFact]
+    """Empty: nobody was to be told."""
     reviews: list[ReviewFact]
     assessments: list[AssessmentFact]
     """The one in force first."""

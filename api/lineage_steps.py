@@ -24,6 +24,9 @@ from domain.events import (
     FileDuplicated,
     FileRejected,
     ImageReceived,
+    NotificationFailed,
+    NotificationRequested,
+    NotificationSent,
     ObjectsDescribed,
     ObjectsDetected,
     ObjectsEmbedded,
@@ -59,7 +62,7 @@ def steps_of(picture_id: str, envelopes: Iterable[Envelope]) -> list[Step]:
         event = envelope.event
         if isinstance(event, AssessmentRefined) and event.stage not in stages:
             continue
-        told = _received(event) or _decided(event) or _judged(event) or _enriched(event)
+        told = _received(event) or _decided(event) or _judged(event) or _added(event)
         if told is not None:
             found.append(
                 Step(
@@ -150,6 +153,22 @@ def _judged(event: Event) -> _Told:
             return "refined", f"{event.score} ({event.level}) by {event.model}: {answered}"
         case EventReviewed():
             return "reviewed", f"by {event.actor}"
+        case _:
+            return None
+
+
+def _added(event: Event) -> _Told:
+    return _enriched(event) or _notified(event)
+
+
+def _notified(event: Event) -> _Told:
+    match event:
+        case NotificationRequested():
+            return "to be told", f"notification {event.notification_id} by {event.channel}"
+        case NotificationSent():
+            return "notified", f"by {event.channel}: answered {event.status}"
+        case NotificationFailed():
+            return "not notified", f"by {event.channel}: {event.reason}"
         case _:
             return None
 

@@ -20,6 +20,7 @@ _COUNTERS: Final = {
     "entries": "hsi_log_entries_total",
     "closed": "hsi_batches_closed_total",
     "assessed": "hsi_events_assessed_total",
+    "scene_changed": "hsi_scene_changes_total",
     "parked": "hsi_entries_parked_total",
     "redriven": "hsi_entries_redriven_total",
     "discarded": "hsi_entries_discarded_total",

@@ -6,14 +6,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from api.parse import path_id
 from api.problems import ProblemError
 from api.routing import Routes
 from api.services import SERVICES
-from api.thumbnails import Rendered, tag_of
-from projections.rows import CameraRow, DetectionRow, PictureRow
+from api.thumbnails import PictureSource, Rendered, tag_of
+from domain.errors import PermanentError
+from projections.rows import CameraRow, DetectionRow, FileRow, PictureRow
 
 FOR_EVER = "private, max-age=31536000, immutable"
 """An id names the bytes, so what was answered once stays right."""
@@ -82,6 +83,61 @@ async def detection_crop(request: web.Request) -> web.Response:
 
 
 @routes.get(
+    "/api/detections/{id}/video",
+    {200: "video/mp4", 206: "video/mp4", 304: None},
+    problems=["detection_not_found", "video_not_found", *_GONE[:3], "range_not_satisfiable"],
+)
+async def detection_video(request: web.Request) -> web.StreamResponse:
+    """Answer the video in which an object was found, or the part of it that is asked for."""
+    detection, _ = await _detection(request)
+    file = await _video_of(request, detection)
+    if file.redacted_at is not None:
+        when = file.redacted_at.isoformat(timespec="seconds")
+        raise ProblemError("picture_redacted", f"retention deleted this video at {when}")
+    path = await asyncio.to_thread(_video_path, request.app[SERVICES].pictures.source, file)
+    return await file_response(request, path)
+
+
+@routes.get(
+    "/api/detections/{id}/video/thumbnail",
+    _IMAGE,
+    problems=("detection_not_found", "video_not_found", *_PROBLEMS),
+)
+async def detection_video_thumbnail(request: web.Request) -> web.Response:
+    """Answer the frame of the video in which an object was found, at most 320 pixels wide."""
+    detection, picture = await _detection(request)
+    await _video_of(request, detection)
+    pictures = request.app[SERVICES].pictures
+    return await picture_response(
+        request, f"{picture.picture_id}-320", lambda: pictures.thumbnail(picture)
+    )
+
+
+async def _video_of(request: web.Request, detection: DetectionRow) -> FileRow:
+    found = await request.app[SERVICES].queries.file(detection.file_id)
+    if found is None or found.file.media != "video":
+        raise ProblemError(
+            "video_not_found", f"{detection.id} was found in a picture that is no video's frame"
+        )
+    return found.file
+
+
+def _video_path(source: PictureSource, file: FileRow) -> Path:
+    """Return where a video lies; its size must still be what was taken in.
+
+    Its checksum is not compared: it may have gigabytes, and is asked for part by part.
+    """
+    try:
+        path = source.path(f"camera:{file.path}")
+        size = path.stat().st_size
+    except (PermanentError, OSError) as error:
+        raise ProblemError("picture_gone", f"the video {file.path} is no longer there") from error
+    if size != file.size_bytes or path.suffix.lower() not in SERVED:
+        raise ProblemError("picture_changed", f"{file.path} is another file since it was taken in")
+    return path
+
+
+@routes.get(
     r"/api/media/cameras/{camera}/{file:[\s\S]+}",
     {200: "*/*", 206: "*/*", 304: None},
     problems=["camera_not_found", "file_not_found", "file_not_served", "range_not_satisfiable"],
@@ -91,6 +147,14 @@ async def camera_file(request: web.Request) -> web.StreamResponse:
     camera = await _camera(request)
     folder = request.app[SERVICES].config.base_folder / camera.folder
     path = await asyncio.to_thread(file_below, folder, request.match_info["file"])
+    return await file_response(request, path)
+
+
+async def file_response(request: web.Request, path: Path) -> web.FileResponse:
+    """Answer a file or the part of it that is asked for, or 304 to a client that has it."""
+    status = await asyncio.to_thread(path.stat)
+    if hdrs.IF_RANGE not in request.headers:
+        _part(request, status.st_size, "")  # says what is wrong, where aiohttp only refuses
     response = web.FileResponse(path, headers={"Cache-Control": "private, no-cache"})
     response.content_type = SERVED[path.suffix.lower()]
     return response
@@ -184,7 +248,7 @@ def _part(request: web.Request, size: int, tag: str) -> range | None:
     if start >= stop:
         raise ProblemError(
             "range_not_satisfiable",
-            f"the picture has {size} bytes",
+            f"the file has {size} bytes",
             headers={"Content-Range": f"bytes */{size}"},
         )
     return range(start, stop)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from api.detection_messages import DetectionData, detection_data
+from api.scene_messages import SceneChangeData, scene_change_data
 from api.unverified_messages import UnverifiedData, unverified_data
 from domain.events import (
     ActivityUnverified,
@@ -19,6 +20,9 @@ from domain.events import (
     Level,
     ObjectsDetected,
     RiskAssessed,
+    SceneChangeAcknowledged,
+    SceneChanged,
+    SceneRestored,
     ServiceStateChanged,
     ServiceStatus,
     Stage,
@@ -70,6 +74,8 @@ class CameraData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     enabled: bool | None = None
     entry_point: bool | None = None
     when_unavailable: WhenUnavailable | None = None
+    scene_change_threshold: float | None = None
+    """0: SCENE_CHANGE_THRESHOLD counts again."""
     confirmed: bool | None = None
 
 
@@ -109,6 +115,13 @@ class CameraMessage(_Logged, frozen=True, kw_only=True, tag="camera_status"):
 
     TOPIC: ClassVar[str] = "camera.status"
     data: CameraData
+
+
+class SceneChangeMessage(_Logged, frozen=True, kw_only=True, tag="scene_change"):
+    """A camera no longer looks at what it looked at, or what became of that."""
+
+    TOPIC: ClassVar[str] = "camera.scene_change"
+    data: SceneChangeData
 
 
 class ReviewMessage(_Logged, frozen=True, kw_only=True, tag="event_reviewed"):
@@ -185,6 +198,7 @@ Message = (
     EventMessage
     | UnverifiedMessage
     | CameraMessage
+    | SceneChangeMessage
     | ReviewMessage
     | ServiceMessage
     | DetectionMessage
@@ -266,6 +280,8 @@ def _told_by_itself(envelope: Envelope, cursor: str) -> Message | None:
             return ServiceMessage(data=service_data(event), cursor=cursor)
         case CameraRegistered() | CameraUpdated() | CameraRemoved():
             return CameraMessage(data=_camera(event), cursor=cursor)
+        case SceneChanged() | SceneRestored() | SceneChangeAcknowledged():
+            return SceneChangeMessage(data=scene_change_data(event, envelope), cursor=cursor)
         case ObjectsDetected():
             data = detection_data(event)
             return None if data is None else DetectionMessage(data=data, cursor=cursor)
@@ -337,6 +353,7 @@ def _camera(event: CameraRegistered | CameraUpdated | CameraRemoved) -> CameraDa
                 enabled=event.enabled,
                 entry_point=event.entry_point,
                 when_unavailable=event.when_unavailable,
+                scene_change_threshold=event.scene_change_threshold,
             )
         case CameraUpdated():
             return CameraData(
@@ -346,6 +363,7 @@ def _camera(event: CameraRegistered | CameraUpdated | CameraRemoved) -> CameraDa
                 enabled=event.enabled,
                 entry_point=event.entry_point,
                 when_unavailable=event.when_unavailable,
+                scene_change_threshold=event.scene_change_threshold,
                 confirmed=event.confirmed,
             )
         case CameraRemoved():

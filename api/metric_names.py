@@ -81,6 +81,7 @@ METRICS: Final = _all(
     M("hsi_log_entries_total", "counter", ("type",), "Entries of the log by event type."),
     M("hsi_batches_closed_total", "counter", ("reason",), "Batches closed, by why."),
     M("hsi_events_assessed_total", "counter", ("level",), "Whole batches assessed, by level."),
+    M("hsi_scene_changes_total", "counter", ("change_type",), "Views that changed, by how."),
     # --- parked
     M("hsi_parked_entries", "gauge", _STAGE, "Parked entries that nobody has decided about."),
     M(

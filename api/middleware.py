@@ -34,7 +34,7 @@ SLOW_SECONDS = 1.0
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SAFE_HEADERS = CIMultiDict(
+SAFE_HEADERS = CIMultiDict(
     {
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
@@ -46,6 +46,9 @@ _SAFE_HEADERS = CIMultiDict(
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     }
 )
+SERVER = "hsi"
+"""Whose versions these are is nobody's business."""
+
 STRICT = "max-age=15552000"
 """Half a year; it counts for all ports of this host, so only where the certificate is given."""
 
@@ -171,7 +174,10 @@ def _allows(origins: tuple[str, ...], origin: str) -> bool:
 
 
 def _same_origin(request: web.Request, origin: str) -> bool:
-    return urlsplit(origin).netloc == request.host
+    try:
+        return urlsplit(origin).netloc == request.host
+    except ValueError:  # No browser sends such a thing.
+        return False
 
 
 def _is_websocket(request: web.Request) -> bool:
@@ -189,7 +195,7 @@ def _preflight(origin: str, *, allowed: bool) -> web.Response:
     return web.Response(
         status=HTTPStatus.NO_CONTENT,
         headers={
-            "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
+            "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
             "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key, X-API-Key, "
             "X-Request-Id",
             "Access-Control-Max-Age": "600",
@@ -207,16 +213,19 @@ def common_headers(
 
     async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, ""))
-        response.headers.merge(_SAFE_HEADERS)  # Adds those that the answer does not have.
+        response.headers.merge(SAFE_HEADERS)  # Adds those that the answer does not have.
+        response.headers["Server"] = SERVER
         if strict and request.secure:
             response.headers.setdefault("Strict-Transport-Security", STRICT)
         origin = request.headers.get("Origin")
         if origins:
             response.headers.add("Vary", "Origin")
         if origin is not None and _allows(origins, origin):
-            response.headers["Access-Control-Allow-Origin"] = origin
+            # With "*" what was sent need not be an origin at all.
+            response.headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
             response.headers["Access-Control-Expose-Headers"] = (
-                "ETag, Location, Retry-After, X-Request-Id"
+                "Content-Disposition, Content-Range, ETag, Idempotent-Replay, Location, "
+                "Retry-After, X-Request-Id"
             )
 
     return on_prepare

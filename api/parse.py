@@ -28,9 +28,9 @@ _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _YEARS = range(1970, 3000)
 
 
-def path_id(request: web.Request, code: str) -> str:
+def path_id(request: web.Request, code: str, name: str = "id") -> str:
     """Return the id in the path; what cannot be an id is answered like one that is not there."""
-    text = request.match_info["id"]
+    text = request.match_info[name]
     if not _ID.fullmatch(text):
         raise ProblemError(code, f"{text[:80]!r} is not an id that this server gives out")
     return text

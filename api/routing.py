@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from api.idempotency import once
 from api.parse import parse_body, parse_query
@@ -114,7 +114,8 @@ class Routes:
                 documented=documented,
             )
             self.operations.append(operation)
-            self._table.append(web.route(method, path, _reading(operation, handler, query)))
+            read = _reading(operation, handler, query)
+            self._table.append(web.route(method, path, read, expect_handler=_go_on))
             return handler
 
         return declare
@@ -189,6 +190,16 @@ def _taken(
         (kind,) = (part for part in get_args(body) if part is not NoneType)
         return hints.get("query"), kind, False
     return hints.get("query"), body, body is not None
+
+
+async def _go_on(request: web.Request) -> None:
+    """Let a client send its body that waits for a word; any other expectation is passed over.
+
+    aiohttp's own handler would refuse that before any middleware could say how.
+    """
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # Nothing of the answer itself has been sent.
 
 
 def _reading(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.events import Level, WhenUnavailable
+from domain.events import Level
 from domain.lateness import NoAlert
 from projections.cursor import PATTERN
 from projections.rows import EventRow, FileRow, GpuSampleRow, PictureRow
@@ -45,12 +45,6 @@ Score = Annotated[int, Meta(ge=0, le=100)]
 # --- what requests say ----------------------------------------------------------------------
 
 
-class CamerasQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/cameras; removed cameras only come when asked for."""
-
-    status: Literal["active", "disabled", "unregistered", "removed"] | None = None
-
-
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """GET /api/events."""
 
@@ -85,26 +79,6 @@ class GpuHistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=5000)] = 300
 
 
-class CameraCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /api/cameras; `active` and `online` both mean enabled."""
-
-    name: GivenName
-    folder_path: FolderPath
-    status: Literal["active", "online", "disabled"] = "active"
-    entry_point: bool = False
-    when_unavailable: WhenUnavailable = "hold"
-
-
-class CameraChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PATCH /api/cameras/{id}; what is left out stays."""
-
-    SCHEMA_ALSO: ClassVar = {"minProperties": 1}
-    name: GivenName | UnsetType = UNSET
-    status: Literal["active", "online", "disabled"] | UnsetType = UNSET
-    entry_point: bool | UnsetType = UNSET
-    when_unavailable: WhenUnavailable | UnsetType = UNSET
-
-
 class EventChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PATCH /api/events/{id}; what is left out stays, empty notes remove the note."""
 
@@ -119,40 +93,6 @@ class EventChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 # --- what answers say -----------------------------------------------------------------------
-
-CameraStatus = Literal["active", "disabled", "unregistered", "removed"]
-"""unregistered: found as a folder and not yet taken over by a person."""
-
-
-class CameraAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A camera. `last_seen_at` tells its liveness; `status` only what a person decided."""
-
-    id: str
-    name: str
-    folder_path: str
-    status: CameraStatus
-    enabled: bool
-    entry_point: bool
-    when_unavailable: WhenUnavailable
-    confirmed: bool
-    source: Literal["api", "folder"]
-    created_at: datetime
-    removed_at: datetime | None
-    last_seen_at: datetime | None
-    last_file_at: datetime | None
-    folder_exists: bool | UnsetType = UNSET
-    folder_created: bool | UnsetType = UNSET
-    """Answered to a POST: whether the folder was missing and has been made."""
-    folder_message: str | UnsetType = UNSET
-    """Answered to a POST whose folder is missing and could not be made: why."""
-    links: dict[str, str]
-
-
-class CamerasAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /api/cameras."""
-
-    cameras: list[CameraAnswer]
-    count: int
 
 
 class EventAnswer(EventRow, frozen=True, kw_only=True):
@@ -301,12 +241,23 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime
 
 
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that `hsi up` runs."""
+
+    name: str
+    running: bool
+    message: str
+
+
 class ReadyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """GET /ready; 503 when not ready."""
 
     ready: bool
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "degraded", "not_ready"]
+    """degraded: requests are served, and a role that `hsi up` should run does not."""
     services: dict[str, ServiceHealth]
+    workers: list[Worker]
+    """Empty where nobody supervises: containers have supervisors of their own."""
     timestamp: datetime
 
 

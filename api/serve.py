@@ -22,7 +22,9 @@ from zoneinfo import ZoneInfo
 from api.accepting import BACKLOG, allow_many_files, serve
 from api.access_keys import KeyRing, digest_of, prime_keys
 from api.app import FAILED, create_app
+from api.breaker_words import BreakerWords
 from api.broadcast import Broadcaster
+from api.clip_maker import ClipMaker
 from api.gpu_history import GpuHistory
 from api.limits_config import RateLimitConfig
 from api.pushes import follow_pushes
@@ -35,11 +37,13 @@ from api.websocket import Limits
 from domain.enrichment import GROUP_OF
 from domain.errors import HsiError, ServiceUnavailableError, TransientError
 from domain.risk import Bands
+from inference.clip_store import ClipStore
 from inference.pictures import PictureStore
 from projections.database import Pool, open_pool
 from projections.queries import Queries
 from projections.retention import Retention
 from projections.retention_queries import RetentionQueries
+from runtime.heartbeat import beat
 from runtime.logs import set_log_level
 from runtime.settings import Settings
 from runtime.tasks import end
@@ -57,6 +61,8 @@ DRAIN_SECONDS = 10.0
 POOL_SIZE = 8
 POOL_WAIT_SECONDS = 3.0
 """A client that waits longer for PostgreSQL is better told to come back."""
+STATEMENT_SECONDS = 60.0
+"""No question may keep one of the few connections for longer."""
 PRIMED_SAMPLES = 5000
 
 
@@ -73,6 +79,8 @@ async def run_api(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.api_host, settings.api_port))
+        signs = asyncio.create_task(beat(stop), name="heartbeat")
+        stack.push_async_callback(end, signs)
         tls = _tls(settings, stack, stop)
         services = await _open_patiently(settings, Port(listener, tls), stack, stop)
         if services is None:
@@ -185,12 +193,18 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
         )
         opened.push_async_callback(log.close)
         await log.use_groups([GROUP_OF[service] for service in settings.enrichment_urls])
-        await log.use_groups(settings.trial_groups)
+        await log.use_groups([*settings.trial_groups, *settings.alert_groups])
+        await log.use_groups(settings.scene_groups)
         pool = await open_pool(
-            settings.database_dsn, name="api", max_size=POOL_SIZE, wait_seconds=POOL_WAIT_SECONDS
+            settings.database_dsn,
+            name="api",
+            max_size=POOL_SIZE,
+            wait_seconds=POOL_WAIT_SECONDS,
+            statement_seconds=STATEMENT_SECONDS,
         )
         opened.push_async_callback(pool.close)
         services = _services(settings, log, pool)
+        opened.callback(services.clips.close)
         follow_pushes(settings, services.broadcaster, opened)
         await services.queries.ping()
         await _prime(services)
@@ -201,6 +215,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
         services.live.on_change(set_log_level)
         services.live.on_change(lambda now: services.retention.keep_days(now.retention_days))
         services.retention.keep_log_days(settings.log_retention_days)
+        services.retention.keep_no_clips(services.clips.store)
         # After the tail is open: what comes from now on is heard, what came before is read.
         await prime_keys(services.keys, services.queries, log)
         stack.push_async_callback(opened.pop_all().aclose)
@@ -215,9 +230,11 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
     )
     states = ServiceStates()
     supervision = Supervision()
+    breakers = BreakerWords()
     keys = KeyRing(digest_of(key) for key in settings.configured_keys)
     live = LiveSettings(settings)
     store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
+    clips = ClipMaker(ClipStore(settings.clips_folder))
     return ApiServices(
         config=_config(settings),
         log=log,
@@ -225,7 +242,14 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
         pictures=PictureRenderer(store),
         broadcaster=Broadcaster(
             log,
-            hear=(gpu.hear, states.hear, live.hear, keys.hear, supervision.hear),
+            hear=(
+                gpu.hear,
+                states.hear,
+                live.hear,
+                keys.hear,
+                supervision.hear,
+                breakers.hear,
+            ),
             late_after_seconds=settings.late_after_seconds,
         ),
         gpu=gpu,
@@ -237,8 +261,10 @@ def _services(settings: Settings, log: EventLog, pool: Pool) -> ApiServices:
             days=settings.retention_days,
             zone=ZoneInfo(settings.camera_timezone),
         ),
+        clips=clips,
         states=states,
         supervision=supervision,
+        breakers=breakers,
         live=live,
         keys=keys,
     )
@@ -266,9 +292,17 @@ def _config(settings: Settings) -> ApiConfig:
         api_key_enabled=settings.api_key_enabled,
         strict_transport=plan is not None and plan.mode == "provided",
         rate_limits=_rate_limits(settings),
+        model_urls=_model_urls(settings),
+        models_dir=settings.models_dir,
+        embedded_llm_model=settings.embedded_llm_model,
         trusted_proxies=settings.trusted_proxy_ips,
         traces=settings.otel_exporter_otlp_endpoint is not None,
     )
+
+
+def _model_urls(settings: Settings) -> dict[str, str]:
+    named = {"detector": settings.rtdetr_url, "risk_model": settings.nemotron_url}
+    return {name: url for name, url in named.items() if url} | dict(settings.enrichment_urls)
 
 
 def _rate_limits(settings: Settings) -> RateLimitConfig | None:

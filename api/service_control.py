@@ -41,6 +41,8 @@ _NAMES: Final = {
     "assess": "Assessment by rules",
     "refine": "Assessment by the language model",
     "enrich": "Optional services",
+    "scene": "Scene changes",
+    "notify": "Notifications",
     "trial": "Trials of candidates",
     "monitor": "GPU readings",
     "project": "Read models",

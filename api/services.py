@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import msgspec
 from aiohttp import web
 
 from api.access_keys import KeyRing
+from api.breaker_words import BreakerWords
 from api.broadcast import Broadcaster
+from api.clip_maker import ClipMaker
 from api.gpu_history import GpuHistory
 from api.limits_config import RateLimitConfig
 from api.rates import Rates
@@ -57,6 +60,14 @@ class ApiConfig:
     """None: nobody calls too often."""
     service_wait_seconds: float = 45.0
     """How long a request to start or stop a service waits for the supervisor's word."""
+    breaker_wait_seconds: float = 10.0
+    """How long a request to reset a breaker waits for a word of its stage."""
+    model_urls: Mapping[str, str] = field(default_factory=dict)
+    """Model's service → its URL, for those that are no part of `hsi up`."""
+    models_dir: Path | None = None
+    """Where model files lie; None: not on this machine."""
+    embedded_llm_model: str = ""
+    """Which language model `hsi up` runs where it runs one."""
     trusted_proxies: tuple[str, ...] = ()
     traces: bool = False
     """Whether traces are sent somewhere."""
@@ -73,9 +84,12 @@ class ApiServices:
     broadcaster: Broadcaster
     gpu: GpuHistory
     retention: Retention
+    clips: ClipMaker
     states: ServiceStates = field(default_factory=ServiceStates)
     """Hears the log's tail, so that it knows how services are while PostgreSQL is away."""
     supervision: Supervision = field(default_factory=Supervision)
+    """Hears the log's tail, too."""
+    breakers: BreakerWords = field(default_factory=BreakerWords)
     """Hears the log's tail, too."""
     live: LiveSettings = field(default_factory=lambda: LiveSettings(Settings()))
     """The settings that may change while everything runs; hears the log's tail, too."""

@@ -30,7 +30,9 @@ def create_starting_app(
 
     async def not_ready(_: web.Request) -> web.Response:
         now = datetime.now(UTC)
-        body = ReadyAnswer(ready=False, status="not_ready", services=waiting_for(), timestamp=now)
+        body = ReadyAnswer(
+            ready=False, status="not_ready", services=waiting_for(), workers=[], timestamp=now
+        )
         return _json(body, 503)
 
     async def unhealthy(_: web.Request) -> web.Response:

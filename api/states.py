@@ -28,6 +28,7 @@ class ServiceStates:
                 message=event.message,
                 changed_at=event.changed_at,
                 paused_stages=paused,
+                model=event.model,
             )
             self.learn([row])
 

@@ -14,6 +14,7 @@ _PAGES: Final = {
     "/app.js": ("app.js", "text/javascript"),
     "/client.js": ("client.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
+    "/scenes.js": ("scenes.js", "text/javascript"),
     "/services.js": ("services.js", "text/javascript"),
     "/unverified.js": ("unverified.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
@@ -29,6 +30,7 @@ routes = Routes("pages")
 @routes.get("/app.js", "text/html", role="public", documented=False)
 @routes.get("/client.js", "text/html", role="public", documented=False)
 @routes.get("/page.js", "text/html", role="public", documented=False)
+@routes.get("/scenes.js", "text/html", role="public", documented=False)
 @routes.get("/services.js", "text/html", role="public", documented=False)
 @routes.get("/unverified.js", "text/html", role="public", documented=False)
 @routes.get("/style.css", "text/html", role="public", documented=False)

@@ -61,6 +61,8 @@ class StorageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     clips: FolderUse
     frames: FolderUse | None
     """Frames taken out of videos. No thumbnails are kept on disk."""
+    event_clips: FolderUse | None
+    """Clips that were made of events' pictures; `clips` are the cameras' own videos."""
     archive: FolderUse | None
     database_bytes: int
     tables: list[TableSize]
@@ -78,6 +80,7 @@ async def storage(request: web.Request) -> web.Response:
     taken = await services.queries.taken_in(now - MEASURED_DAYS * _DAY)
     tables = await services.queries.table_sizes()
     disk, frames, archive = await asyncio.to_thread(_on_disk, services)
+    made = await asyncio.to_thread(_folder, services.clips.store.folder)
     uses = {
         media: FolderUse(file_count=row.files, size_bytes=row.bytes)
         for media, row in stored.items()
@@ -90,6 +93,7 @@ async def storage(request: web.Request) -> web.Response:
             images=uses.get("image", nothing),
             clips=uses.get("video", nothing),
             frames=frames,
+            event_clips=made,
             archive=archive,
             database_bytes=sum(table.bytes for table in tables),
             tables=tables,

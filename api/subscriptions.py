@@ -6,7 +6,13 @@ from typing import Final
 from domain.errors import HsiError
 
 TOPICS: Final = {
-    "events": ("event.assessed", "event.unverified", "event.reviewed", "camera.status"),
+    "events": (
+        "event.assessed",
+        "event.unverified",
+        "event.reviewed",
+        "camera.status",
+        "camera.scene_change",
+    ),
     "system": ("system.status", "system.service"),
     "detections": ("detection.new",),
 }

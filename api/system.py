@@ -17,6 +17,7 @@ from api.schemas import (
     GpuHistorySample,
     HealthAnswer,
     ReadyAnswer,
+    Worker,
 )
 from api.services import SERVICES, ApiServices, answer
 from api.system_feed import gpu_answer
@@ -76,12 +77,19 @@ async def ready_short(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/system/health/ready", {200: ReadyAnswer, 503: ReadyAnswer}, role="public")
 async def ready(request: web.Request) -> web.Response:
     """Answer whether requests can be served: 503 without PostgreSQL or Redis."""
-    checks = await check_stores(request.app[SERVICES])
+    services = request.app[SERVICES]
+    checks = await check_stores(services)
     fine = all(check.status == "healthy" for check in checks.values())
+    troubled = bool(services.supervision.troubles())
+    served: Literal["ready", "degraded"] = "degraded" if troubled else "ready"
     body = ReadyAnswer(
         ready=fine,
-        status="ready" if fine else "not_ready",
+        status=served if fine else "not_ready",
         services=checks,
+        workers=[
+            Worker(name=name, running=word.status == "running", message=word.message)
+            for name, word in sorted(services.supervision.known.services.items())
+        ],
         timestamp=datetime.now(UTC),
     )
     return answer(body, status=HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -53,6 +54,10 @@ class PictureSource(Protocol):
         """
         ...
 
+    def path(self, uri: str) -> Path:
+        """Return where a file lies, links resolved; PermanentError for one outside."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -66,7 +71,7 @@ class PictureRenderer:
     """Reads pictures from their store and renders what is asked for."""
 
     def __init__(self, source: PictureSource, *, cache_bytes: int = CACHE_BYTES) -> None:
-        self._source = source
+        self.source = source
         self._cache: OrderedDict[str, Rendered] = OrderedDict()
         self._free = cache_bytes
         self._turn = asyncio.Semaphore(RENDERS_AT_ONCE)
@@ -102,7 +107,7 @@ class PictureRenderer:
             raise ProblemError("picture_redacted", f"retention deleted this picture at {when}")
         try:
             return await asyncio.to_thread(
-                self._source.read, picture.uri, expected_sha256=picture.sha256
+                self.source.read, picture.uri, expected_sha256=picture.sha256
             )
         except ChangedSinceError as error:
             raise ProblemError("picture_changed", str(error)) from error

@@ -21,6 +21,7 @@ from api.messages import Answer, ErrorCode, ErrorMessage, Hello, Pong, Resumed, 
 from api.outgoing import encoded, text_frame
 from api.subscriptions import BadPatternError, Subscriptions
 from domain.errors import TransientError
+from runtime.tasks import end
 from streams.envelope import Position
 
 logger = logging.getLogger(__name__)
@@ -145,10 +146,7 @@ class Connection:
             self._channel.connections.discard(self)
             if self._silence is not None:
                 self._silence.cancel()
-            tasks = tuple(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*self._tasks)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -255,8 +253,7 @@ class Connection:
 
     async def _stop_feeding(self) -> None:
         if self._feeder is not None:
-            self._feeder.cancel()
-            await asyncio.gather(self._feeder, return_exceptions=True)
+            await end(self._feeder)
 
     async def _feed(self, positions: dict[Key, Position], *, tell: bool) -> None:
         """Send everything behind `positions`, as fast as the client reads; then it hears live.

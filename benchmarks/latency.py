@@ -15,16 +15,16 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import numpy as np
-from aiohttp import web
 from PIL import Image
 
+from benchmarks.instant_detector import detector_here
 from benchmarks.roles import free_port, hsi, roles
 from benchmarks.support import servers
 
@@ -74,13 +74,13 @@ class House:
 
 @asynccontextmanager
 async def house(
-    folder: Path, environ: Mapping[str, str], **more: Callable[[str], str]
+    folder: Path, environ: Mapping[str, str], *, sessions: bool = False
 ) -> AsyncIterator[House]:
-    """Run the roles with a fake detector; `more` are settings made of its address."""
+    """Run the roles with a fake detector; `sessions`: each in its own, as `hsi up` does."""
     cameras = folder / "cameras"
     for number in range(CAMERAS):
         (cameras / f"cam{number:02}").mkdir(parents=True)
-    async with _fake_detector() as detector:
+    async with detector_here() as detector:
         port = free_port()
         own = {
             "RTDETR_URL": detector,
@@ -92,12 +92,18 @@ async def house(
             "LOG_FILE_PATH": str(folder / "log.jsonl"),
             "BATCH_WINDOW_SECONDS": "1",
             "BATCH_IDLE_TIMEOUT_SECONDS": "1",
-            **{name.upper(): made_of(detector) for name, made_of in more.items()},
         }
         environ = {**environ, **own}
         subprocess.run(hsi("migrate"), env=os.environ | environ, check=True)
-        async with roles(folder, environ, ROLES):
+        async with roles(folder, environ, _roles(environ), sessions=sessions):
             yield House(cameras, port, environ)
+
+
+def _roles(environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the processes as `hsi up` runs them: some roles depend on the settings."""
+    telling = ["notify"] if "DEFAULT_WEBHOOK_URL" in environ else []
+    looking = [] if environ.get("SCENE_CHANGE_ENABLED") == "false" else ["scene"]
+    return {**ROLES, "pipeline": [*ROLES["pipeline"], *telling, *looking]}
 
 
 async def drop_and_listen(home: House, count: int, first: int = 0) -> list[float]:
@@ -147,37 +153,3 @@ def _pictures(first: int) -> Iterator[bytes]:
         number += 1
         text = f"{number:016}".encode()
         yield data[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + data[2:]
-
-
-@asynccontextmanager
-async def _fake_detector() -> AsyncIterator[str]:
-    answer = {
-        "detections": [
-            {
-                "class": "person",
-                "confidence": 0.95,
-                "bbox": {"x": 10, "y": 10, "width": 100, "height": 200},
-            }
-        ],
-        "inference_time_ms": 0.1,
-        "image_width": 768,
-        "image_height": 576,
-    }
-
-    async def detect(request: web.Request) -> web.Response:
-        await request.read()
-        return web.json_response(answer)
-
-    async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "healthy", "model_loaded": True, "device": "none"})
-
-    app = web.Application(client_max_size=50_000_000)
-    app.add_routes([web.post("/detect", detect), web.get("/health", health)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()

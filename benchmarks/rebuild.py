@@ -11,8 +11,8 @@ has not even to format them: their COPY text lies ready in memory. `with_indexes
 counts keys and indexes in, `whole_events_per_s` also the comparison with the live tables and the
 switch.
 
-With `--full` also `live_…`: what readers of the API see while a million events are rebuilt
-(`benchmarks/rebuild_live.py`).
+With `--full` also `live_…`: what readers of the API, `wrk` among them, see while a million events
+are rebuilt (`benchmarks/rebuild_live.py`).
 """
 
 import asyncio

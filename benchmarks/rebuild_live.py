@@ -4,6 +4,10 @@ The roles run as in `hsi up`: one projecting process, one API, embedded Valkey a
 log holds image.received and objects.detected (two boxes that count) in equal parts. Twenty reads
 a second are due at fixed times, and each one's time counts from when it was due, so that waiting
 in line is seen. A read fails when it is not answered by 200 and all that it asked for.
+
+Beside them `wrk` reads the same paths over two connections, 20 times a second at most, before and
+while everything is rebuilt, where it is found ($WRK or PATH): `live_wrk_…`. What it prints goes to
+standard error.
 """
 
 import asyncio
@@ -20,6 +24,7 @@ import aiohttp
 import numpy as np
 
 from agents.project import read_models
+from benchmarks import wrk
 from benchmarks.roles import free_port, hsi, roles
 from benchmarks.support import detected, new, picture, servers
 from domain.events import CameraRegistered
@@ -65,6 +70,7 @@ def run(pictures: int) -> Figures:
 
 
 async def _measure(folder: Path, environ: dict[str, str], pictures: int) -> Figures:
+    program = wrk.find()
     log = await EventLog.open(environ["REDIS_URL"])
     try:
         await _fill(log, environ["DATABASE_URL"], pictures)
@@ -72,11 +78,13 @@ async def _measure(folder: Path, environ: dict[str, str], pictures: int) -> Figu
         async with roles(folder, environ, ROLES), aiohttp.ClientSession(url) as session:
             with _Load(log, pictures, session) as load:
                 await load.warm()
-                await load.read_while(asyncio.sleep(BASE_SECONDS))
+                async with wrk.reading(program, url, load.paths) as wrk_base:
+                    await load.read_while(asyncio.sleep(BASE_SECONDS))
                 base, load.reads = load.reads, _Reads()
-                began = time.perf_counter()
-                rebuilt = await load.read_while(_rebuild(environ))
-                seconds = time.perf_counter() - began
+                async with wrk.reading(program, url, load.paths) as wrk_during:
+                    began = time.perf_counter()
+                    rebuilt = await load.read_while(_rebuild(environ))
+                    seconds = time.perf_counter() - began
     finally:
         await log.close()
     events = 2 * (pictures + load.appended)
@@ -92,6 +100,17 @@ async def _measure(folder: Path, environ: dict[str, str], pictures: int) -> Figu
         "live_read_p95_rebuild_ms": round(during, 1),
         "live_read_p99_rebuild_ms": round(load.reads.percentile_ms(99), 1),
         "ratio_read_p95": round(during / before, 2),
+    } | (_seen_by_wrk(wrk_base, wrk_during) if program else {})
+
+
+def _seen_by_wrk(base: wrk.Reads, during: wrk.Reads) -> Figures:
+    return {
+        "live_wrk_reads_during": during.reads,
+        "live_wrk_failed_reads": base.failed + during.failed,
+        "live_wrk_p95_base_ms": base.p95_ms,
+        "live_wrk_p95_rebuild_ms": during.p95_ms,
+        "live_wrk_p99_rebuild_ms": during.p99_ms,
+        "ratio_wrk_p95": round(during.p95_ms / base.p95_ms, 2),
     }
 
 
@@ -151,7 +170,7 @@ class _Load:
         self.appended = 0
         self.reads = _Reads()
         known = picture(pictures // 2)
-        self._paths = (
+        self._asked = (
             ("/api/detections?limit=50", 50),
             (f"/api/detections?camera_id={known.camera_id}&limit=50", 50),
             ("/api/cameras", CAMERAS),
@@ -159,6 +178,7 @@ class _Load:
             ("/api/detections?object_type=person&limit=20", 20),
             (f"/api/files/{known.file_id}", None),
         )
+        self.paths = [path for path, _ in self._asked]
 
     def __enter__(self) -> "_Load":
         self._live = asyncio.create_task(self._append())
@@ -170,7 +190,7 @@ class _Load:
 
     async def warm(self) -> None:
         """Read everything a few times without counting: plans are made, pages are read."""
-        for number in range(20 * len(self._paths)):
+        for number in range(20 * len(self._asked)):
             await self._read(number, time.perf_counter())
         self.reads = _Reads()
 
@@ -187,7 +207,7 @@ class _Load:
         return await running or 0
 
     async def _read(self, number: int, due: float) -> None:
-        path, items = self._paths[number % len(self._paths)]
+        path, items = self._asked[number % len(self._asked)]
         try:
             async with self._session.get(path) as answer:
                 body = await answer.json()

@@ -10,30 +10,39 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+Child = subprocess.Popen[bytes]
+
 
 @asynccontextmanager
 async def roles(
-    folder: Path, environ: Mapping[str, str], commands: Mapping[str, Sequence[str]]
-) -> AsyncIterator[None]:
-    """Run `hsi` once for each named command; all are ready when the block begins."""
-    children = []
+    folder: Path,
+    environ: Mapping[str, str],
+    commands: Mapping[str, Sequence[str]],
+    *,
+    sessions: bool = False,
+) -> AsyncIterator[Mapping[str, Child]]:
+    """Run `hsi` once for each named command; all are ready when the block begins.
+
+    With `sessions` each runs in a session of its own, as `hsi up` starts them: Linux weighs
+    sessions against each other first. Without, all share the priority that ours was given.
+    """
+    children: dict[str, Child] = {}
     try:
         for name, arguments in commands.items():
             ready = folder / f"{name}.ready"
-            children.append(
-                subprocess.Popen(
-                    hsi(*arguments),
-                    env=os.environ | environ | {"HSI_READY_FILE": str(ready)},
-                    stderr=(folder / f"{name}.err").open("w"),
-                )
+            children[name] = subprocess.Popen(
+                hsi(*arguments),
+                env=os.environ | environ | {"HSI_READY_FILE": str(ready)},
+                stderr=(folder / f"{name}.err").open("w"),
+                start_new_session=sessions,
             )
         for name in commands:
             await _wait_for(folder / f"{name}.ready", folder / f"{name}.err")
-        yield
+        yield children
     finally:
-        for child in children:
+        for child in children.values():
             child.send_signal(signal.SIGTERM)
-        for child in children:
+        for child in children.values():
             await asyncio.to_thread(child.wait, 20)
 
 

@@ -1,6 +1,7 @@
 """What the benchmarks share: servers of their own, generated events, medians."""
 
 import contextlib
+import math
 import shutil
 import statistics
 import tempfile
@@ -82,3 +83,11 @@ def new(event: ImageReceived | ObjectsDetected) -> NewEvent:
 def median(values: list[float]) -> float:
     """Return the median, rounded to a whole number."""
     return round(statistics.median(values))
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Return between which values the median lies with 95 % (its order statistics)."""
+    ascending = sorted(values)
+    middle, half = len(ascending) / 2, 0.98 * math.sqrt(len(ascending))
+    last = min(len(ascending) - 1, math.ceil(middle + half))
+    return ascending[max(0, math.floor(middle - half))], ascending[last]

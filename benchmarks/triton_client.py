@@ -13,7 +13,6 @@ that median lies with 95 % (its order statistics: nothing is assumed about the n
 """
 
 import asyncio
-import math
 import shutil
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import cv2
 import numpy as np
 from tritonclient.grpc import aio as grpc_aio
 
+from benchmarks.support import interval
 from inference.ports import Picture
 from inference.triton import TritonDetector, TritonOptions
 from inference.triton_channel import connect
@@ -63,8 +63,8 @@ def run(*, full: bool) -> dict[str, float]:
     finally:
         server.stop()
         shutil.rmtree(folder)
-    clock = sorted(_ratios(taken, 0))
-    low, high = _interval(clock)
+    clock = _ratios(taken, 0)
+    low, high = interval(clock)
     return {
         # The best round of each: other processes only ever take time away.
         **{f"{name}_pictures_per_s": _rate(times) for name, times in taken.items()},
@@ -84,14 +84,6 @@ def run(*, full: bool) -> dict[str, float]:
 def _ratios(taken: Taken, which: int) -> list[float]:
     pairs = zip(taken["ours"], taken["bare"], strict=True)
     return [ours[which] / bare[which] for ours, bare in pairs]
-
-
-def _interval(ascending: list[float]) -> tuple[float, float]:
-    """Return between which values the median lies with 95 %."""
-    middle, half = len(ascending) / 2, 0.98 * math.sqrt(len(ascending))
-    return ascending[max(0, math.floor(middle - half))], ascending[
-        min(len(ascending) - 1, math.ceil(middle + half))
-    ]
 
 
 def _rate(times: Times) -> float:

@@ -18,6 +18,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     entry_point: bool
     when_unavailable: WhenUnavailable
+    scene_change_threshold: float | None = None
     confirmed: bool
     """True for a camera a person added, or took over after it was found as a folder."""
     created_at: datetime
@@ -55,6 +56,7 @@ def _registered(
         enabled=event.enabled,
         entry_point=event.entry_point,
         when_unavailable=event.when_unavailable,
+        scene_change_threshold=event.scene_change_threshold or None,
         confirmed=event.source == "api",
         created_at=known.created_at if known else recorded_at,
     )
@@ -68,6 +70,11 @@ def _updated(known: CameraState, event: CameraUpdated) -> CameraState:
         "when_unavailable": event.when_unavailable,
         "confirmed": event.confirmed,
     }
-    return msgspec.structs.replace(
+    after = msgspec.structs.replace(
         known, **{name: value for name, value in said.items() if value is not None}
+    )
+    if event.scene_change_threshold is None:
+        return after
+    return msgspec.structs.replace(
+        after, scene_change_threshold=event.scene_change_threshold or None
     )

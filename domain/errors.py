@@ -4,6 +4,9 @@
 class HsiError(Exception):
     """Anything this product raises on purpose."""
 
+    answer: str | None = None
+    """What a service said instead of what was agreed; kept with the entry when that is parked."""
+
 
 class TransientError(HsiError):
     """It may succeed later: the same work is tried again, a bounded number of times."""

@@ -64,6 +64,16 @@ def sighting_id(event: str, detection: str) -> str:
     return _digest("sight", event, detection)
 
 
+def notification_id(about: str, channel: str) -> str:
+    """Return the id of the one notification about an event (or a picture) by a channel."""
+    return _digest("ntf", about, channel)
+
+
+def scene_change_id(camera: str, picture: str) -> str:
+    """Return the id of the change that a picture showed of its camera's view."""
+    return _digest("scene", camera, picture)
+
+
 def follow_up_id(cause: str, tag: str, index: int = 0) -> str:
     """Return the envelope id of the `index`-th event of type `tag` that `cause` led to."""
     return _digest("e", cause, tag, str(index))

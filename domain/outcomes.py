@@ -21,6 +21,10 @@ class Retry:
     error: BaseException
     after: float | None = None
     """Seconds; None lets the delivery count decide."""
+    model: str | None = None
+    """The model whose answer could not be used, where one answered."""
+    if_parked: tuple[Event, ...] = ()
+    """What is told if this was the last try, and the entry is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Park:
     model: str | None = None
     """The model that refused it and its version, where one was asked."""
     model_version: str | None = None
+    events: tuple[Event, ...] = ()
+    """What is told besides; a second time after a redrive."""
 
 
 Outcome = Done | Retry | Park

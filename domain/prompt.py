@@ -42,11 +42,13 @@ REPLY_SCHEMA: Final[dict[str, object]] = {
 class UnusableReplyError(TransientError):
     """The model's reply cannot be used; another try may give a better one."""
 
-    def __init__(self, reason: str, message: str, raw_text: str) -> None:
+    answer: str
+
+    def __init__(self, reason: str, message: str, answer: str) -> None:
         super().__init__(f"the language model's reply cannot be used ({reason}): {message}")
         self.reason = reason
         """Stable code: empty, too_long, truncated, not_json, invalid or wrong_envelope."""
-        self.raw_text = raw_text
+        self.answer = answer
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,7 +35,7 @@ COMMANDS = {
     "why": Command("hsi.why", "why", "Tell what became of a file, or where an event came from."),
     "as-of": Command("hsi.as_of", "as_of", "Show what was in force at a past moment."),
     "projections": Command(
-        "hsi.projections", "app", "Show how far the read models are; rebuild them, or switch back."
+        "hsi.projections", "app", "Show how far the read models are; rebuild, switch back."
     ),
     "ledger": Command("hsi.ledger", "ledger", "Show how many files are in which state."),
     "dlq": Command("hsi.dlq", "app", "Look at what was parked; redrive or discard it."),
@@ -46,6 +46,9 @@ COMMANDS = {
     ),
     "enrich": Command("hsi.enrich", "app", "Add what optional services say to earlier events."),
     "trial": Command("hsi.trial", "app", "Try a candidate detector beside the one in service."),
+    "scene-changes": Command(
+        "hsi.scene_changes", "app", "Show what other thresholds would have said of the views."
+    ),
     "archive": Command("hsi.archive", "app", "Copy the log into files, and check these."),
     "demo": Command("hsi.demo", "demo", "Play real pictures into a camera folder."),
     "replay": Command("hsi.replay", "replay", "Show what other settings would have made of it."),

@@ -47,7 +47,8 @@ def run(as_json: AsJson = False, env_file: EnvFile = None) -> None:
 
     async def work(log: EventLog, pool: Pool) -> Upkept:
         await log.use_groups([GROUP_OF[service] for service in settings.enrichment_urls])
-        await log.use_groups(settings.trial_groups)
+        await log.use_groups([*settings.trial_groups, *settings.alert_groups])
+        await log.use_groups(settings.scene_groups)
         return await Upkeep(log, RetentionQueries(pool), options).run(datetime.now(UTC))
 
     done = with_servers(settings, work)

@@ -118,6 +118,7 @@ async def _candidate_prompt(named: str | None) -> str:
 
 async def _redis(settings: Settings) -> str:
     from streams.connection import connect
+    from streams.keeping import doubts
 
     secret = settings.redis_password
     client, cluster = await connect(
@@ -126,11 +127,12 @@ async def _redis(settings: Settings) -> str:
     try:
         server = await client.info("server")
         info = server if "redis_version" in server else next(iter(server.values()))
+        doubted = await doubts(client)
     finally:
         await client.aclose()
     name, version = info.get("server_name", "redis"), info.get("valkey_version")
     kind = " cluster" if cluster else ""
-    return f"{name}{kind} {version or info['redis_version']}"
+    return "; ".join([f"{name}{kind} {version or info['redis_version']}", *doubted])
 
 
 async def _postgres(settings: Settings) -> str:
@@ -192,7 +194,7 @@ def _optional(settings: Settings, name: str) -> _Service:
 
         store = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
         async with AsyncExitStack() as contexts:
-            return await open_parts(settings, store, contexts)[name].check()
+            return (await open_parts(settings, store, contexts)[name].check()).line
 
     off: tuple[Status, str] = ("off", "optional; not configured")
     return _Service(name, f"{name.upper()}_URL", url.get(name), ask, off)

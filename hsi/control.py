@@ -2,7 +2,8 @@
 
 Requests come as events of the stream `system` and are done in their order, one at a time; each is
 answered by one `service.state_changed`, whose id follows from the request's: once, however often
-the supervisor dies in between. What is disabled follows from these answers, so it stays so.
+the supervisor dies in between. What is disabled follows from these answers, so it stays so. All of
+it is done only while this `hsi up` holds the control (see `hsi.holder`).
 """
 
 import asyncio
@@ -18,8 +19,9 @@ from msgspec.structs import replace
 from domain.errors import ServiceUnavailableError
 from domain.events import SYSTEM, ServiceStateChanged
 from domain.ids import follow_up_id, instant
-from hsi.keeper import Say
+from hsi.holder import Holder, Say
 from hsi.processes import Off, ServiceProcess, State
+from runtime.tasks import end
 from streams.continuity import LostEndError
 from streams.envelope import NewEvent
 from streams.log import EventLog
@@ -41,9 +43,11 @@ OpenLog = Callable[[], Awaitable[EventLog]]
 class ServiceControl:
     """Stands between the log and the supervisor's processes."""
 
-    def __init__(self, open_log: OpenLog, say: Say) -> None:
+    def __init__(self, open_log: OpenLog, say: Say, instance: str) -> None:
         self._open_log = open_log
         self._say = say
+        self._holder = Holder(instance, say)
+        self._expected: frozenset[str] = frozenset()
         self._processes: list[ServiceProcess] = []
         self._known = Supervised()
         self._handled: set[str] = set()
@@ -87,13 +91,20 @@ class ServiceControl:
         self._processes.append(process)
 
     def leave_out(self, expected: Collection[str]) -> None:
-        """Tell of services that an earlier `hsi up` ran and this one will not; disabled ones stay
-        so for the one that runs them again."""
+        """Know what this `hsi up` runs or will: that it does not run others is told."""
+        self._expected = frozenset(expected)
+
+    def _tell_all(self) -> None:
+        """Tell anew how everything is: of what is ours, and of services that an earlier `hsi up`
+        ran and this one will not; disabled ones stay so for the one that runs them again."""
+        self._told.clear()
+        for process in self._processes:
+            self.tell(process)
         for service, word in self._known.services.items():
             facts = replace(
                 word.facts, started_at=None, by="", failure_count=0, fixed=NOT_HERE, answers=""
             )
-            if service not in expected and facts != replace(word.facts, answers=""):
+            if service not in self._expected and facts != replace(word.facts, answers=""):
                 state = State(service, "stopped", NOT_HERE, facts)
                 self._news.put_nowait(event_of(state, ""))
 
@@ -101,6 +112,8 @@ class ServiceControl:
 
     def tell(self, process: ServiceProcess) -> None:
         """Tell the log how the services of a process are, where that has changed."""
+        if not self._holder.is_ours:
+            return  # All of it is told once the control is ours.
         for state in process.states():
             if self._told.get(state.service) != state:
                 self._news.put_nowait(event_of(state, ""))
@@ -122,11 +135,15 @@ class ServiceControl:
 
     async def say_goodbye(self) -> None:
         """Tell that nothing runs any more; what Redis does not take in time is left out."""
+        if not self._holder.is_ours:
+            return
         states = [state for process in self._processes for state in process.states()]
         ended = [event_of(_ended(state), "") for state in states if state.facts.enabled]
 
         async def tell(log: EventLog) -> None:
-            await log.append_all([*self._unsent, *ended])
+            if await self._holder.is_still_ours(log):
+                await log.append_all([*self._unsent, *ended])
+                await self._holder.give_back(log)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_SECONDS):
@@ -135,20 +152,25 @@ class ServiceControl:
     # --- doing ------------------------------------------------------------------------------
 
     async def follow(self) -> None:
-        """Carry out what is asked for, in order, for ever."""
+        """Carry out what is asked for, in order, for ever, whenever the control is ours."""
         while True:
-            await self._with_log(self._follow)
-            # The log may have lost what it was told last: it is told again.
-            self._told.clear()
-            for process in self._processes:
-                self.tell(process)
+            await self._with_log(self._follow_when_ours)
+
+    async def _follow_when_ours(self, log: EventLog) -> None:
+        await self._holder.take(log)
+        keeper = asyncio.create_task(self._holder.keep(log), name="control of the services")
+        try:
+            await self._follow(log)
+        finally:
+            await end(keeper)
 
     async def _follow(self, log: EventLog) -> None:
         self._known = await load_supervised(log)
+        self._tell_all()  # The log may have lost what it was told last.
         lane = ("system", log.partition_of(SYSTEM))
-        while True:
+        while self._holder.is_ours:
             for request in self._known.requests:
-                if request.id not in self._handled:
+                if request.id not in self._handled and self._holder.is_ours:
                     self._handled.add(request.id)
                     await self._carry_out(request)
             self._handled &= {request.id for request in self._known.requests}

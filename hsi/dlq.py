@@ -240,13 +240,15 @@ def _groups(groups: list[Answer]) -> Table:
 
 
 def _jobs(jobs: list[Answer]) -> Table:
-    table = Table("id", "stage", "camera", "cause", "parked at", "error", box=None, pad_edge=False)
+    names = ("id", "stage", "camera", "cause", "tries", "parked at", "error")
+    table = Table(*names, box=None, pad_edge=False)
     for job in jobs:
         table.add_row(
             Text(job["id"], no_wrap=True),
             Text(job["group_name"]),
             Text(visible(job["camera_id"])),
             Text(visible(job["cause"])),
+            Text(str(job["attempts"])),
             Text(job["parked_at"][:19]),
             Text(_short(job["error"])),
         )

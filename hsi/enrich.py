@@ -86,15 +86,14 @@ async def _backfill(  # noqa: PLR0913 - what the command was told
     # Imported here: the adapters' libraries are for this one command.
     from agents.backfill import Backfill, Counted
     from agents.enriching import open_parts
-    from inference.pictures import PictureStore
+    from hsi.camera_folder import pictures_of
 
     def said(service: str, counted: Counted) -> None:
         status.update(f"{service}: {counted.enriched + counted.to_do} events")
 
     await log.use_groups([GROUP_OF[name] for name in settings.enrichment_urls])
-    pictures = PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
     async with AsyncExitStack() as contexts:
-        parts = open_parts(settings, pictures, contexts)
+        parts = open_parts(settings, pictures_of(settings), contexts)
         handlers = {name: part for name, part in parts.items() if name in wanted}
         past = History(log, settings.archive_folder)
         run = Backfill(log, past, Queries(pool), handlers, said)

@@ -5,6 +5,7 @@ import signal
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 
 from hsi.plan import Role
 from runtime.children import Child, ChildError, Command, how_it_ended, spawn, tail
-from runtime.tasks import is_set_within
+from runtime.heartbeat import VARIABLE, Pulse
+from runtime.tasks import end, is_set_within
 
 FIRST_DELAY_SECONDS: Final = 5.0
 LONGEST_DELAY_SECONDS: Final = 300.0
@@ -22,6 +24,10 @@ PROVEN_SECONDS: Final = 60.0
 """A process that ran so long before it died is started again at once."""
 LOOK_SECONDS: Final = 0.05
 KILL_SECONDS: Final = 5.0
+HEALTH_SECONDS: Final = 15.0
+"""Between looks whether a process that runs hangs."""
+MOST_SILENT: Final = 3
+"""A process that gave no sign of life in so many looks in a row hangs, and is killed."""
 
 Say = Callable[[str], None]
 
@@ -82,6 +88,7 @@ class KeeperOptions:
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[asyncio.Event, float], Awaitable[bool]] = is_set_within
     """Waits for so many seconds; True: the event was set within them."""
+    health_seconds: float = HEALTH_SECONDS
 
 
 class Keeper:
@@ -115,6 +122,8 @@ class Keeper:
         self._backoff = BackOff(self._options.limit)
         self._stopping = asyncio.Event()
         self._child: Child | None = None
+        self._silent_since: float | None = None
+        """When a process that was killed since it hung gave its last sign of life."""
 
     @property
     def pid(self) -> int | None:
@@ -136,7 +145,9 @@ class Keeper:
                 self.ended = not self._stopping.is_set()
                 self._tell_end(story if self.ended else "")
                 return status
-            delay = self._backoff.next(self._options.clock() - began)
+            # A process that hung ran as long as it gave signs of life.
+            ended = self._options.clock() if self._silent_since is None else self._silent_since
+            delay = self._backoff.next(ended - began)
             if delay is None:
                 self.failed = True
                 often = f"{self.failures} times on end"
@@ -164,27 +175,70 @@ class Keeper:
 
     async def _one_life(self) -> tuple[int, str]:
         self.ready.clear()
+        self._silent_since = None
         if self.role.ready_file is not None:
             self.role.ready_file.unlink(missing_ok=True)
+        with ExitStack() as opened:
+            pulse = Pulse() if self.role.beats else None
+            if pulse is not None:
+                opened.callback(pulse.close)
+            try:
+                self._child = self._spawned(pulse)
+            except ChildError as error:
+                return 1, str(error)
+            self.started_at = datetime.now(UTC)
+            looking = asyncio.create_task(self._look(self._child, pulse))
+            try:
+                status = await self._watch.ended(self._child)
+            finally:
+                await end(looking)
+        return status, self._how(status)
+
+    def _how(self, status: int) -> str:
+        if self._silent_since is None:
+            return f"ended with {how_it_ended(status)}"
+        silent = MOST_SILENT * self._options.health_seconds
+        return f"gave no sign of life for {silent:g} s and was killed"
+
+    def _spawned(self, pulse: Pulse | None) -> Child:
+        signs = {} if pulse is None else {VARIABLE: str(pulse.writing)}
         command = Command(
             argv=self.role.argv,
             log=self.role.log,
-            env=self.role.env,
+            env={**self.role.env, **signs},
             # Without the supervisor its servers are gone, so there is nothing to drain into; a
             # crash is what every role survives.
             death_signal=signal.SIGKILL,
+            pass_fds=() if pulse is None else (pulse.writing,),
         )
         try:
-            self._child = spawn(command)
-            self.started_at = datetime.now(UTC)
-        except ChildError as error:
-            return 1, str(error)
-        looking = asyncio.create_task(self._look_until_ready(self._child))
-        try:
-            status = await self._watch.ended(self._child)
+            return spawn(command)
         finally:
-            looking.cancel()
-        return status, f"ended with {how_it_ended(status)}"
+            if pulse is not None:
+                pulse.given()
+
+    async def _look(self, child: Child, pulse: Pulse | None) -> None:
+        await self._look_until_ready(child)
+        if pulse is not None or self.role.health_url is not None:
+            await self._kill_when_it_hangs(child, pulse)
+
+    async def _kill_when_it_hangs(self, child: Child, pulse: Pulse | None) -> None:
+        heard_at, silent = self._options.clock(), 0
+        while silent < MOST_SILENT:
+            await asyncio.sleep(self._options.health_seconds)
+            if self._stopping.is_set() or child.poll() is not None:
+                return
+            if await self._gives_signs(pulse):
+                heard_at, silent = self._options.clock(), 0
+            else:
+                silent += 1
+        self._silent_since = heard_at
+        child.kill()
+
+    async def _gives_signs(self, pulse: Pulse | None) -> bool:
+        if pulse is not None:
+            return pulse.heard()
+        return self.role.health_url is None or await answers(self.role.health_url)
 
     async def _look_until_ready(self, child: Child) -> None:
         while not await self._is_ready():  # noqa: ASYNC110 - another process's file and port

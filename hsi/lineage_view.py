@@ -18,6 +18,7 @@ from api.lineage_schemas import (
     EventLineage,
     FileFact,
     FileLineage,
+    NotificationFact,
     PictureFact,
     PicturePath,
 )
@@ -71,11 +72,28 @@ def show_event(console: Console, lineage: EventLineage, zone: ZoneInfo) -> None:
     for parked in lineage.parked:
         tries = f"{parked.group}, {parked.attempts} attempts"
         console.print(_text(f"Moved aside ({tries}): {parked.cause}: {parked.error}", "red"))
+    for notification in lineage.notifications:
+        _show_notification(console, notification, zone)
     for review in lineage.reviews:
         at = _time(review.entry.recorded_at, zone)
         note = f": {review.notes}" if review.notes else ""
         console.print(_text(f"Looked at by {review.actor} at {at}{note}"))
     _show_missing(console, lineage.missing)
+
+
+def _show_notification(console: Console, told: NotificationFact, zone: ZoneInfo) -> None:
+    """Print who was told by what, and whether it got there."""
+    what = f"Notification {told.notification_id} by {told.channel}"
+    since = _time(told.requested.recorded_at, zone)
+    if told.outcome == "waiting":
+        words = f"{what} waits since {since}: the receiver has not taken it"
+        console.print(_text(words, "yellow"))
+        return
+    at = _time(told.attempted_at or told.requested.recorded_at, zone)
+    if told.outcome == "failed":
+        console.print(_text(f"{what} given up at {at}: {told.reason}", "red"))
+        return
+    console.print(_text(f"{what} sent at {at}, answered {told.status} in {told.seconds:.2f} s"))
 
 
 def _show_assessment(

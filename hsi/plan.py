@@ -11,6 +11,7 @@ from typing import Final
 import psutil
 
 from domain.errors import HsiError
+from hsi.camera_folder import camera_folder
 from runtime.hot import HOT
 from runtime.layers import ENV_FILE_VARIABLE, Found, read_layers, stands_in_file
 from runtime.secret_files import SECRETS_VARIABLE, file_names
@@ -56,7 +57,7 @@ class Places:
             host=settings.api_host,
             port=_free_port(settings.api_host, port),
             state=state,
-            cameras=_cameras(settings, wishes, state),
+            cameras=camera_folder(settings, state, wishes.cameras),
             tls=tls_plan(settings),
         )
 
@@ -100,6 +101,8 @@ class Role:
     stop_seconds: float = 10.0
     may_end: bool = False
     """True when it has an end of its own: then it is not started again."""
+    beats: bool = False
+    """True when it gives signs of life; otherwise its health URL, if it has one, is asked."""
 
 
 def hsi_argv(*arguments: str) -> tuple[str, ...]:
@@ -137,9 +140,10 @@ def _read_again(name: str, found: Found) -> bool:
 
 
 def pipeline_roles(settings: Settings) -> tuple[str, ...]:
-    """Return the roles from file to assessment, and to what optional services add to it."""
+    """Return the roles from file to assessment, and those of optional services behind it."""
     enriching = ("enrich",) if settings.enrichment_urls else ()
-    return (*PIPELINE, *enriching)
+    telling = ("notify",) if settings.alert_groups else ()
+    return (*PIPELINE, *enriching, *telling, *settings.scene_groups)
 
 
 def projecting_roles(settings: Settings) -> tuple[str, ...]:
@@ -180,6 +184,7 @@ def _agents(
         contains=roles,
         ready_file=ready_file,
         stop_seconds=stop_seconds,
+        beats=True,
     )
 
 
@@ -195,6 +200,7 @@ def api(places: Places, env: Mapping[str, str]) -> Role:
         contains=("api",),
         ready_file=places.ready / "api.json",
         health_url=f"{places.base_url}/api/system/health" if asked else None,
+        beats=True,
     )
 
 
@@ -220,18 +226,6 @@ def task(name: str, arguments: tuple[str, ...], places: Places, env: Mapping[str
         contains=(name,),
         may_end=True,
     )
-
-
-def _cameras(settings: Settings, wishes: Wishes, state: Path) -> Path:
-    """Return the camera folder; without one that was chosen or exists, one in the state folder."""
-    chosen = settings.sources.get("foscam_base_path", "default") != "default"
-    if wishes.cameras is not None:
-        folder = wishes.cameras
-    elif chosen or settings.foscam_base_path.is_dir():
-        folder = settings.foscam_base_path
-    else:
-        folder = state / "cameras"
-    return folder.expanduser().absolute()
 
 
 def _free_port(host: str, port: int) -> int:

@@ -17,8 +17,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from hsi.camera_folder import pictures_of
 from hsi.whatif.folder import Asked, RunFolder
-from hsi.whatif.make import Order, log_url, make, pictures_of
+from hsi.whatif.make import Order, log_url, make
 from hsi.whatif.page import write_page
 from hsi.whatif.result import Changes, Result
 from hsi.whatif.rules import example, read_rules

@@ -19,8 +19,8 @@ def agents(
     roles: Annotated[
         list[str],
         typer.Argument(
-            help="watch, detect, batch, assess, refine, enrich, trial, monitor, project,"
-            " retention, traces",
+            help="watch, detect, batch, assess, refine, enrich, scene, notify, trial, monitor,"
+            " project, retention, traces",
             metavar="ROLE",
         ),
     ],

@@ -16,6 +16,7 @@ from domain.errors import HsiError
 from hsi import language_model, plan, report
 from hsi.control import ServiceControl
 from hsi.follow import follow, open_log
+from hsi.holder import instance_of
 from hsi.keeper import BackOff, ChildWatch, Keeper
 from hsi.language_model import EmbeddedModel
 from hsi.plan import Places, Role, Wishes
@@ -56,7 +57,8 @@ class Supervisor:
         self._once_keepers: dict[str, Keeper] = {}
         self._processes: dict[str, ServiceProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._control = ServiceControl(self._open_log, screen.say)
+        instance = instance_of(servers.folders.secret())
+        self._control = ServiceControl(self._open_log, screen.say, instance)
         self._controls: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()

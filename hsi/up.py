@@ -8,6 +8,7 @@ import typer
 
 from domain.errors import HsiError
 from hsi import report
+from hsi.camera_folder import note
 from hsi.plan import Places, Wishes
 from hsi.screen import Screen, open_screen
 from hsi.supervisor import Supervisor
@@ -69,6 +70,7 @@ def _run(settings: Settings, places: Places, wishes: Wishes, screen: Screen) -> 
         want_redis=settings.redis_url is None,
         want_postgres=settings.database_url is None,
     )
+    note(places.state, places.cameras)
     try:
         asyncio.run(Supervisor(settings, places, wishes, servers, screen).run())
     finally:

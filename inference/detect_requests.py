@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import isfinite
 
 import msgspec
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, ClientPayloadError, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from domain.errors import HsiError
 from inference.detect_wire import ManyEncoded, OneEncoded
@@ -97,6 +98,9 @@ async def _read(request: web.Request, limits: Limits, most: int, most_bytes: int
         raise RefusedRequestError(
             408, f"the pictures did not arrive within {limits.body_seconds:g} s"
         ) from error
+    except (web.RequestPayloadError, ClientPayloadError, HttpProcessingError) as error:
+        # Broken off, or not packed as its headers say; a part whose head has no end.
+        raise RefusedRequestError(400, f"the body cannot be read: {str(error)[:200]}") from error
     if not uploads:
         raise RefusedRequestError(400, "there is no picture: send it as the form's field `file`")
     for upload in uploads:
@@ -160,7 +164,7 @@ def _decoded(body: bytes, most: int, most_bytes: int) -> list[Upload]:
             texts = [msgspec.json.decode(body, type=OneEncoded).image_base64]
         else:
             texts = msgspec.json.decode(body, type=ManyEncoded).images_base64
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedRequestError(400, f"the JSON body is not as it should be: {error}") from error
     if len(texts) > most:
         raise _too_many(most)

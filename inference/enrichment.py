@@ -186,7 +186,7 @@ def _decode(body: bytes, kind: type[_Answered], url: str) -> _Answered:
     """Read an answer strictly: what breaks the contract must not become an empty one."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswerError(
             f"{url} breaks the contract of docs/enrichment.md: {error}; it said {_excerpt(body)}"
         ) from error

@@ -109,7 +109,7 @@ def _decode(body: bytes, kind: type[_Answered], url: str) -> _Answered:
     """Read an answer strictly: what breaks the contract must not become an empty list."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TransientError(
             f"{url} breaks the /detect contract: {error}; it said {_excerpt(body)}"
         ) from error

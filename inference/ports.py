@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import PermanentError
-from domain.events import BatchFacts, Box, GpuReading
+from domain.events import BatchFacts, Box, GpuReading, ModelFacts
 
 BOX_FLOOR = 0.05
 """Every box above this score is kept in the event, so that thresholds can be tried again."""
@@ -36,6 +36,16 @@ class ModelIdentity:
     version: str
     engine: str
     fallback: bool = False
+
+    def facts(self, sha256: str | None = None) -> ModelFacts:
+        """Return this as the log tells it, with the checksum of its file where that is known."""
+        return ModelFacts(
+            model=self.model,
+            version=self.version,
+            engine=self.engine,
+            fallback=self.fallback,
+            sha256=sha256,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,8 +143,8 @@ class TritonDetector:
     async def _probe(self) -> ModelIdentity:
         await self._ask(self._options.health_timeout)
         grey = Picture(np.full((SIDE, SIDE, 3), 127, np.uint8), SIDE, SIDE, b"", "health check")
-        # Not gathered with others: what is checked is the server, now.
-        (answer,) = await self._infer([grey], self._options.health_timeout)
+        # Not gathered with others, nor behind what waits: what is checked is the server, now.
+        (answer,) = await self._infer([grey], self._options.health_timeout, first=True)
         if isinstance(answer, HsiError):
             raise answer
         return answer.identity
@@ -188,12 +188,14 @@ class TritonDetector:
             raise self._away(f"had no room for {len(asked)} pictures within {seconds}")
         return await self._infer([entry.picture for entry in asked], left)
 
-    async def _infer(self, pictures: list[Picture], deadline: float) -> list[Detected | HsiError]:
+    async def _infer(
+        self, pictures: list[Picture], deadline: float, *, first: bool = False
+    ) -> list[Detected | HsiError]:
         squares = await asyncio.to_thread(_squares, pictures)
         sizes = np.array([(picture.width, picture.height) for picture in pictures], np.int64)
         began = perf_counter()
         with self._errors_told(pictures):
-            result = await self._requests.ask(squares, sizes, deadline)
+            result = await self._requests.ask(squares, sizes, deadline, first=first)
         each_ms = round((perf_counter() - began) * 1000 / len(pictures), 2)
         answer = self._answer(result, len(pictures))
         version = result.get_response().model_version

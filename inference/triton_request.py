@@ -23,6 +23,8 @@ Pixels = NDArray[np.uint8]
 _METHOD: Final = "/inference.GRPCInferenceService/ModelInfer"
 _RAW_CONTENTS: Final = b"\x3a"
 """Tag of ModelInferRequest.raw_input_contents: field 7, length-delimited."""
+_FIRST: Final = 1
+"""The highest of the model's priority levels; a model without any takes it for its only one."""
 
 
 class InferRequests:
@@ -42,22 +44,32 @@ class InferRequests:
         self._memory = np.empty((0, 3, 0, 0), np.uint8)
 
     async def ask(
-        self, squares: list[Pixels], sizes: NDArray[np.int64], deadline: float
+        self,
+        squares: list[Pixels],
+        sizes: NDArray[np.int64],
+        deadline: float,
+        *,
+        first: bool = False,
     ) -> grpc_aio.InferResult:
         """Return the answer about square pictures; TritonRefusedError when there is none.
 
-        The server drops what still waits in its queue when nobody waits for it here.
+        The server drops what still waits in its queue when nobody waits for it here. What is to
+        come `first` goes before that queue.
         """
-        request = self._request(squares, sizes, deadline)
+        request = self._request(squares, sizes, deadline, first=first)
         try:
             return grpc_aio.InferResult(await self._call(request, timeout=deadline))
         except grpc.RpcError as error:
             raise refused(error) from error
 
-    def _request(self, squares: list[Pixels], sizes: NDArray[np.int64], deadline: float) -> bytes:
+    def _request(
+        self, squares: list[Pixels], sizes: NDArray[np.int64], deadline: float, *, first: bool
+    ) -> bytes:
         images = self._packed(squares)
         head = service_pb2.ModelInferRequest(model_name=self._model)
         head.parameters["timeout"].int64_param = int(deadline * 1_000_000)
+        if first:
+            head.parameters["priority"].uint64_param = _FIRST
         for name, kind, array in (
             ("images", "UINT8", images),
             ("orig_target_sizes", "INT64", sizes),

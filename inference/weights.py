@@ -207,3 +207,10 @@ def detector_in(models_dir: Path) -> Artefact | None:
         if artefact.path(models_dir).is_file():
             return artefact
     return None
+
+
+def detector_sha256(models_dir: Path) -> str | None:
+    """Return the checksum of the embedded detector's file, None for one put there by hand."""
+    artefact = detector_in(models_dir)
+    manifest = None if artefact is None else read_manifest(artefact, models_dir)
+    return None if manifest is None else manifest.sha256

@@ -11,7 +11,7 @@ from projections.bulk import Copied, put_together, take_out_repeated, write_defe
 from projections.checkpoints import Checkpoints, Cursors, Lane
 from projections.database import Connection
 from projections.read_model import ReadModel, Run, Writing
-from projections.refusals import apply_what_is_taken
+from projections.refusals import REFUSED, apply_what_is_taken
 from projections.versions import (
     COUNT_EVENTS,
     Version,
@@ -161,23 +161,37 @@ async def prepare(builds: Sequence[Build], window: Window) -> Step:
         part = build.part(window)
         if part is not None:
             parts.append(part)
-        await asyncio.sleep(0)  # PostgreSQL is sent what it waits for
+            if isinstance(part.writer, Copied):
+                await part.writer.make()
     events = sum(len(run) for run in window.values())
     return Step(parts, events, min(run[-1].recorded_at for run in window.values()))
 
 
 async def write(connection: Connection, step: Step) -> None:
     """Apply a window to every build in one transaction."""
-    async with connection.transaction():
-        for part in step.parts:
-            build = part.build
-            await enter(connection, build.version.schema)
-            await build.checkpoints.move(connection, build.cursors, part.ends)
-            await apply_what_is_taken(connection, part.writer, part.envelopes)
-            named = (len(part.envelopes), build.model.name, build.version.version)
-            await connection.execute(COUNT_EVENTS, named)
+    try:
+        async with connection.transaction():
+            for part in step.parts:
+                await _begin(connection, part)
+                await part.writer.apply(connection, part.envelopes)
+    except REFUSED:
+        async with connection.transaction():
+            for part in step.parts:
+                await _begin(connection, part)
+                await apply_what_is_taken(connection, part.writer, part.envelopes)
     for part in step.parts:
         part.build.cursors |= part.ends
+
+
+async def _begin(connection: Connection, part: Part) -> None:
+    """Move a build's checkpoint and enter its schema, all in one round trip."""
+    build = part.build
+    async with connection.pipeline():
+        await enter(connection, build.version.schema)
+        moved = await build.checkpoints.ask_to_move(connection, build.cursors, part.ends)
+        named = (len(part.envelopes), build.model.name, build.version.version)
+        await connection.execute(COUNT_EVENTS, named)
+    build.checkpoints.check(moved, part.ends)
 
 
 async def steps_for(

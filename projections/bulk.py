@@ -1,5 +1,6 @@
 """COPY of rows into tables that nobody reads yet, and what makes whole tables of them."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from projections.database import Connection, one_row
 from projections.read_model import Run, Write, Writing, rows_text
 from streams.envelope import Envelope
 
-CHUNK: Final = 256 * 1024
-"""Bytes handed to PostgreSQL at once."""
+PIECE_ROWS: Final = 500
+"""Rows made into text at once, in about a millisecond."""
 
 EDGE: Final = "build_edge"
 """Column of a table being built: empty, it takes what stands before the first comma of a line."""
@@ -38,17 +39,32 @@ _CONTROLS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What goes to PostgreSQL for one write, ready to be sent."""
+    """What goes to PostgreSQL for one write, ready to be sent; the rows it was made of may go."""
 
-    write: Write
-    data: bytes
-    """Lines for COPY where `write` names a table, else a JSON array for its statement."""
+    statement: str
+    table: str | None
+    columns: tuple[str, ...]
+    pieces: Sequence[bytes]
+    """Lines for COPY into `table`, else a JSON array for `statement`."""
+
+    @classmethod
+    async def of(cls, write: Write, order: int) -> "Text":
+        """Make it; between two pieces PostgreSQL is sent what it waits for."""
+        await asyncio.sleep(0)
+        pieces: list[bytes] = []
+        if write.table is None:
+            pieces.append(rows_text(write.rows))
+        else:
+            for start in range(0, len(write.rows), PIECE_ROWS):
+                pieces.append(csv(write.rows[start : start + PIECE_ROWS], order))
+                await asyncio.sleep(0)
+        return cls(write.statement, write.table, write.rows[0].__struct_fields__, pieces)
 
 
 class Copied:
     """One window of a read model as a rebuild writes it: rows are copied, or deferred to the end.
 
-    The text is made with the object, which needs no connection: while the window before is being
+    The text can be made before, which needs no connection: while the window before is being
     written.
     """
 
@@ -63,36 +79,35 @@ class Copied:
         self.streams = model.streams
         self.tables = model.tables
         self._model = model
+        self._envelopes = envelopes
         self._order = order
-        self._texts: list[Text] | None = self._made(envelopes)
+        self._texts: list[Text] | None = None
+
+    async def make(self) -> None:
+        """Make the text of the whole window."""
+        self._texts = await self._made(self._envelopes)
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write what follows from the window, or from a part of it when it is called again."""
         texts, self._texts = self._texts, None
-        for text in texts if texts is not None else self._made(envelopes):
-            if text.write.table is None:
-                values = (text.write.statement, text.data.decode())
+        for text in texts if texts is not None else await self._made(envelopes):
+            if text.table is None:
+                values = (text.statement, b"".join(text.pieces).decode())
                 await connection.execute(DEFER, values)
             else:
-                await _copy(connection, text.write, text.data)
+                await _copy(connection, text.table, text)
 
-    def _made(self, envelopes: Sequence[Envelope]) -> list[Text]:
+    async def _made(self, envelopes: Sequence[Envelope]) -> list[Text]:
         order, self._order = self._order, self._order + 1
-        writes = [write for write in self._model.writes(Run(envelopes)) if write.rows]
-        return [Text(write, _text(write, order)) for write in writes]
+        writes = self._model.writes(Run(envelopes))
+        return [await Text.of(write, order) for write in writes if write.rows]
 
 
-def _text(write: Write, order: int) -> bytes:
-    return rows_text(write.rows) if write.table is None else csv(write.rows, order)
-
-
-async def _copy(connection: Connection, write: Write, data: bytes) -> None:
-    names = (EDGE, *write.rows[0].__struct_fields__, ORDER)
-    statement = COPY.format(Identifier(write.table or ""), SQL(", ").join(map(Identifier, names)))
-    view = memoryview(data)
-    async with connection.cursor().copy(statement) as copy:
-        for start in range(0, len(view), CHUNK):
-            await copy.write(view[start : start + CHUNK])
+async def _copy(connection: Connection, table: str, text: Text) -> None:
+    columns = SQL(", ").join(map(Identifier, (EDGE, *text.columns, ORDER)))
+    async with connection.cursor().copy(COPY.format(Identifier(table), columns)) as copy:
+        for piece in text.pieces:
+            await copy.write(piece)
 
 
 def csv(rows: Sequence[msgspec.Struct], order: int) -> bytes:

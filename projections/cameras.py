@@ -1,4 +1,4 @@
-"""The cameras: how each is configured, and when it was last heard of."""
+"""The cameras: how each is configured, when it was last heard of, and how its view changed."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,21 +17,23 @@ from domain.events import (
 )
 from projections.database import Connection
 from projections.read_model import Run, write_rows
+from projections.scene_changes import write_scene_changes
 from streams.envelope import Envelope
 
 # A person's registration always counts. A folder that was found says nothing new about a camera
 # that is known, unless it was removed: then it is there again, as found.
 REGISTER: Final = """
 INSERT INTO cameras AS c (
-    id, name, folder, source, enabled, entry_point, when_unavailable, confirmed, created_at,
-    changed)
+    id, name, folder, source, enabled, entry_point, when_unavailable, scene_change_threshold,
+    confirmed, created_at, changed)
 VALUES (
     %(id)s, %(name)s, %(folder)s, %(source)s, %(enabled)s, %(entry_point)s,
-    %(when_unavailable)s, %(source)s = 'api', %(at)s, %(position)s)
+    %(when_unavailable)s, %(scene_change_threshold)s, %(source)s = 'api', %(at)s, %(position)s)
 ON CONFLICT (id) DO UPDATE SET
     name = EXCLUDED.name, folder = EXCLUDED.folder, source = EXCLUDED.source,
     enabled = EXCLUDED.enabled, entry_point = EXCLUDED.entry_point,
-    when_unavailable = EXCLUDED.when_unavailable, confirmed = EXCLUDED.confirmed,
+    when_unavailable = EXCLUDED.when_unavailable,
+    scene_change_threshold = EXCLUDED.scene_change_threshold, confirmed = EXCLUDED.confirmed,
     created_at = COALESCE(c.created_at, EXCLUDED.created_at), removed_at = NULL,
     changed = EXCLUDED.changed
 WHERE (c.changed IS NULL OR EXCLUDED.changed > c.changed)
@@ -43,6 +45,8 @@ UPDATE cameras SET
     name = COALESCE(%(name)s, name), enabled = COALESCE(%(enabled)s, enabled),
     entry_point = COALESCE(%(entry_point)s, entry_point),
     when_unavailable = COALESCE(%(when_unavailable)s, when_unavailable),
+    scene_change_threshold = NULLIF(
+        COALESCE(%(scene_change_threshold)s::float8, scene_change_threshold), 0),
     confirmed = COALESCE(%(confirmed)s, confirmed), changed = %(position)s
 WHERE id = %(id)s AND %(position)s::bigint[] > changed
 """
@@ -75,8 +79,8 @@ class Cameras:
 
     name = "cameras"
     version = 1
-    streams = ("cameras", "files")
-    tables = ("cameras",)
+    streams = ("cameras", "files", "scenes")
+    tables = ("cameras", "scene_changes")
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write the configuration event by event (they are few) and the sightings at once."""
@@ -84,6 +88,7 @@ class Cameras:
         for envelope in run.in_order(CameraRegistered, CameraUpdated, CameraRemoved):
             await _configure(connection, envelope)
         await write_rows(connection, UPSERT_SEEN, _seen(run))
+        await write_scene_changes(connection, run)
 
 
 async def _configure(connection: Connection, envelope: Envelope) -> None:
@@ -105,6 +110,7 @@ async def _configure(connection: Connection, envelope: Envelope) -> None:
                     "enabled": event.enabled,
                     "entry_point": event.entry_point,
                     "when_unavailable": event.when_unavailable,
+                    "scene_change_threshold": event.scene_change_threshold or None,
                 },
             )
         case CameraUpdated():
@@ -116,6 +122,7 @@ async def _configure(connection: Connection, envelope: Envelope) -> None:
                     "enabled": event.enabled,
                     "entry_point": event.entry_point,
                     "when_unavailable": event.when_unavailable,
+                    "scene_change_threshold": event.scene_change_threshold,
                     "confirmed": event.confirmed,
                 },
             )

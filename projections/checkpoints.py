@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
 
 from domain.errors import HsiError
 from projections.database import Connection
@@ -16,6 +18,9 @@ Lane = tuple[str, int]
 """One partition of one stream."""
 
 Cursors = dict[Lane, Position]
+
+Moved = AsyncCursor[TupleRow]
+"""PostgreSQL's answer, in a pipeline perhaps still to come."""
 
 FOUND: Final = """
 INSERT INTO checkpoints (projection, version, stream, partition, ms, seq, incarnation, updated_at)
@@ -114,6 +119,10 @@ class Checkpoints:
 
     async def move(self, connection: Connection, old: Cursors, new: Cursors) -> None:
         """Move the lanes of `new`; raises CheckpointConflictError unless all stood at `old`."""
+        self.check(await self.ask_to_move(connection, old, new), new)
+
+    async def ask_to_move(self, connection: Connection, old: Cursors, new: Cursors) -> Moved:
+        """Do the same in a pipeline; `check` the answer once it is there, before the commit."""
         lanes = [
             {
                 "stream": lane[0],
@@ -126,7 +135,10 @@ class Checkpoints:
             for lane, position in sorted(new.items())
         ]
         values = self._values() | {"lanes": msgspec.json.encode(lanes).decode()}
-        moved = await connection.execute(MOVE, values)
+        return await connection.execute(MOVE, values)
+
+    def check(self, moved: Moved, new: Cursors) -> None:
+        """Raise CheckpointConflictError unless all lanes of `new` were moved."""
         if moved.rowcount != len(new):
             raise CheckpointConflictError(f"another process has moved {self.projection}")
 

@@ -14,11 +14,28 @@ ENTRIES: Final = SQL(
     """(SELECT partition || '-' || ms || '-' || seq AS id, camera_id, source_stream,
         source_position, group_name, event_id, event_tag, cause, error, attempts, service_version,
         model, model_version, parked_at, picture_id, file_id, batch_id, resolution, resolved_at,
-        resolved_by,
-        (SELECT min(f.parked_at) FROM parked_entries f
-         WHERE f.group_name = p.group_name AND f.event_id = p.event_id
-           AND f.partition = p.partition) AS first_parked_at
-     FROM parked_entries p) entries"""
+        resolved_by, COALESCE(last_failed_at, parked_at) AS last_failed_at,
+        COALESCE(retry_delays, '{}') AS retry_delays, partition
+     FROM parked_entries) entries"""
+)
+
+# An entry that was redriven and parked again first failed before its first parking. Where nobody
+# wrote down when it failed, it had failed when it was parked.
+WITH_FIRST: Final = SQL(
+    """SELECT id, camera_id, source_stream, source_position, group_name, event_id, event_tag,
+        cause, error, attempts, service_version, model, model_version, parked_at, picture_id,
+        file_id, batch_id, resolution, resolved_at, resolved_by, first_parked_at, first_failed_at,
+        first_error_type, last_failed_at, retry_delays
+    FROM ({chosen}) chosen
+    CROSS JOIN LATERAL (
+        SELECT f.parked_at AS first_parked_at,
+            COALESCE(f.first_failed_at, f.parked_at) AS first_failed_at,
+            COALESCE(f.first_cause, f.cause) AS first_error_type
+        FROM parked_entries f
+        WHERE f.group_name = chosen.group_name AND f.event_id = chosen.event_id
+          AND f.partition = chosen.partition
+        ORDER BY f.ms, f.seq LIMIT 1) first
+    ORDER BY parked_at, id"""
 )
 
 CONDITIONS: Final = {
@@ -45,7 +62,9 @@ PAGE: Final = SQL(
     ORDER BY parked_at, id OFFSET %(start)s LIMIT %(limit)s"""
 )
 
-ONE: Final = SQL("SELECT * FROM {entries} WHERE id = %(id)s").format(entries=ENTRIES)
+ONE: Final = WITH_FIRST.format(
+    chosen=SQL("SELECT * FROM {entries} WHERE id = %(id)s").format(entries=ENTRIES)
+)
 
 
 class DeadLetterQueries(Reader):
@@ -63,7 +82,8 @@ class DeadLetterQueries(Reader):
         """Return a page of parked entries behind `after`, leaving out the first `start` of it."""
         values = page_values(asdict(wanted), limit, after) | {"start": start}
         conditions = page_conditions(CONDITIONS, values)
-        statement = PAGE.format(entries=ENTRIES, conditions=conditions)
+        chosen = PAGE.format(entries=ENTRIES, conditions=conditions)
+        statement = WITH_FIRST.format(chosen=chosen)
         rows = await self._all(DeadLetterRow, statement, values)
         return page_of(rows, limit, lambda row: Cursor(row.parked_at, row.id))
 

@@ -12,7 +12,7 @@ import msgspec
 from domain.events import ActivityUnverified, ObjectsDetected
 from domain.ids import detection_id
 from projections.database import Connection
-from projections.read_model import Run, Write, write_rows
+from projections.read_model import Run, Write, write_run
 from projections.redaction import (
     DELETE_DETECTIONS,
     DELETE_UNVERIFIED,
@@ -67,11 +67,9 @@ class Detections:
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Insert one row a box at or above its event's threshold."""
-        run = Run(envelopes)
-        for write in self.writes(run):
-            await write_rows(connection, write.statement, write.rows)
+        await write_run(connection, self, envelopes)
         await redact(connection, envelopes, DELETE_DETECTIONS)
-        if any(run.of(ActivityUnverified)):
+        if any(isinstance(envelope.event, ActivityUnverified) for envelope in envelopes):
             await redact(connection, envelopes, DELETE_UNVERIFIED)
 
     def writes(self, run: Run) -> list[Write]:

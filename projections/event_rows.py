@@ -17,7 +17,8 @@ EVENT_COLUMNS: Final = SQL(
     model_prompt_sha256, model_raw_text,
     model_tokens_in, model_tokens_out, model_seconds, model_tokens_cached,
     model_context_window, model_left_out, model_canary, model_candidate_failure,
-    model_summary, model_reasoning, refined_at, reviewed, notes, reviewed_by, reviewed_at, held"""
+    model_summary, model_reasoning, refined_at, reviewed, notes, reviewed_by, reviewed_at, held,
+    tokens_in, tokens_out"""
 )
 
 EVENT_CONDITIONS: Final = {

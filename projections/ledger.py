@@ -26,7 +26,7 @@ from projections.ledger_parked import (
     parked_rows,
     resolved_rows,
 )
-from projections.read_model import Run, Write, write_rows
+from projections.read_model import Run, Write, write_run
 from projections.redaction import MARK_FILES, MARK_PICTURES, ledger_writes, redact
 from streams.envelope import Envelope
 
@@ -198,8 +198,7 @@ class Ledger:
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Write what follows from `envelopes`."""
-        for write in self.writes(Run(envelopes)):
-            await write_rows(connection, write.statement, write.rows)
+        await write_run(connection, self, envelopes)
         await redact(connection, envelopes, MARK_FILES, MARK_PICTURES)
 
     def writes(self, run: Run) -> list[Write]:

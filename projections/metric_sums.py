@@ -19,6 +19,7 @@ from domain.events import (
     ImageReceived,
     PictureBatched,
     RiskAssessed,
+    SceneChanged,
     VideoReceived,
 )
 from domain.stages import stage_of
@@ -130,6 +131,8 @@ def counters_of(event: Event) -> list[tuple[str, str]]:
             return [("closed", event.reason)]
         case RiskAssessed(stage="final"):
             return [("assessed", event.level)]
+        case SceneChanged():
+            return [("scene_changed", event.change_type)]
     return []
 
 

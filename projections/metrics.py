@@ -103,7 +103,16 @@ class Metrics:
     version = 1
     pace_seconds = 1.0
     """Nobody looks at a figure that often: what happens within a second is added at once."""
-    streams = ("files", "detections", "batches", "assessments", "enrichments", "trials", "parked")
+    streams = (
+        "files",
+        "detections",
+        "batches",
+        "assessments",
+        "enrichments",
+        "trials",
+        "scenes",
+        "parked",
+    )
     tables = (
         "metric_counters",
         "metric_durations",

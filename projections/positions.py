@@ -22,7 +22,7 @@ from domain.events import (
 )
 from domain.ids import event_id
 from projections.database import Connection
-from projections.read_model import Run, Write, write_rows
+from projections.read_model import Run, Write, write_run
 from streams.envelope import Envelope
 
 SETTINGS: Final = "settings"
@@ -64,8 +64,7 @@ class Positions:
 
     async def apply(self, connection: Connection, envelopes: Sequence[Envelope]) -> None:
         """Insert the position of every entry that is about something one can ask for."""
-        for write in self.writes(Run(envelopes)):
-            await write_rows(connection, write.statement, write.rows)
+        await write_run(connection, self, envelopes)
 
     def writes(self, run: Run) -> list[Write]:
         """Return one row an entry."""

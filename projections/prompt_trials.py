@@ -75,6 +75,8 @@ class PromptTrials:
 
     name = "prompt_trials"
     version = 1
+    pace_seconds = 1.0
+    """Nobody waits for a comparison: what comes within a second is one transaction."""
     streams = ("trials", "system")
     tables = ("prompt_comparisons", "prompt_cutoffs")
 

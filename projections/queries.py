@@ -21,7 +21,9 @@ from projections.rows import (
     DetectionRow,
     Page,
 )
+from projections.scene_change_queries import SceneChangeQueries
 from projections.search_queries import SearchQueries
+from projections.silence_queries import SilenceQueries
 from projections.storage_queries import StorageQueries
 from projections.system_queries import SystemQueries
 from projections.timeline_queries import TimelineQueries
@@ -31,8 +33,8 @@ from projections.unverified_queries import UnverifiedQueries
 T = TypeVar("T")
 
 CAMERA_COLUMNS: Final = SQL(
-    """id, name, folder, source, enabled, entry_point, when_unavailable, confirmed, created_at,
-    removed_at, last_seen_at, last_file_at"""
+    """id, name, folder, source, enabled, entry_point, when_unavailable, scene_change_threshold,
+    confirmed, created_at, removed_at, last_seen_at, last_file_at"""
 )
 
 # created_at is NULL while only files of the camera, not its registration, have been applied.
@@ -80,9 +82,11 @@ class Queries(
     MetricQueries,
     EventQueries,
     SearchQueries,
+    SilenceQueries,
     StorageQueries,
     TrialQueries,
     UnverifiedQueries,
+    SceneChangeQueries,
 ):
     """Every read the API makes.
 

@@ -72,7 +72,10 @@ class Write:
 
 @runtime_checkable
 class Writing(ReadModel, Protocol):
-    """A read model that can say what it would write, so that a rebuild can write it faster."""
+    """A read model that can say what it would write, before it is its turn to be written.
+
+    A rebuild can then write it faster, and a projector makes it ready while PostgreSQL is busy.
+    """
 
     def writes(self, run: "Run") -> list[Write]:
         """Return what follows from a run, in the order in which it is to be written."""
@@ -98,6 +101,31 @@ class Run:
         if not any(kind in self._by_type for kind in kinds):
             return []
         return [envelope for envelope in self._envelopes if type(envelope.event) in kinds]
+
+
+class MadeRun(list[Envelope]):
+    """A run for one read model that carries what it would write, made when it was read."""
+
+    def __init__(self, model: Writing, envelopes: Sequence[Envelope]) -> None:
+        """Make the text of the writes, which needs no connection."""
+        super().__init__(envelopes)
+        self.texts = [
+            (write.statement, rows_text(write.rows).decode())
+            for write in model.writes(Run(envelopes))
+            if write.rows
+        ]
+
+
+def made_run(model: ReadModel, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+    """Return a run as `apply` of this read model takes it soonest."""
+    return MadeRun(model, envelopes) if isinstance(model, Writing) else envelopes
+
+
+async def write_run(connection: Connection, model: Writing, envelopes: Sequence[Envelope]) -> None:
+    """Write what follows from a run."""
+    run = envelopes if isinstance(envelopes, MadeRun) else MadeRun(model, envelopes)
+    for statement, rows in run.texts:
+        await connection.execute(statement, {"rows": rows})
 
 
 async def write_rows(

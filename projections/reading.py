@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import kwargs_row
 
-from domain.errors import ServiceUnavailableError
+from domain.errors import ServiceUnavailableError, TransientError
 from projections.database import DATABASE, Connection, Pool
 from projections.prepared import Prepared
 from projections.scope import rows_seen
@@ -38,6 +38,12 @@ class Reader:
     def _away_told(self) -> Iterator[None]:
         try:
             yield
+        except psycopg.errors.QueryCanceled as error:
+            seconds = self._pool.statement_seconds or 0.0
+            raise TransientError(
+                f"the question took more than {seconds:g} s and was given up: ask for less, such "
+                "as fewer days or one camera"
+            ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             message = f"PostgreSQL does not answer: {self._pool.reason(error)}"
             raise ServiceUnavailableError(DATABASE, message) from error

@@ -7,7 +7,7 @@ was stopped anywhere is finished by the next one, with the same moment and cut-o
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Protocol
@@ -54,6 +54,21 @@ class PictureFiles(Protocol):
         ...
 
 
+class ClipFiles(Protocol):
+    """Deletes the clips that were made of pictures; blocking."""
+
+    def measure(self, cutoff: datetime, kept_events: Collection[str]) -> tuple[int, int]:
+        """Return how many clips show a picture of before `cutoff`, and their bytes.
+
+        Those of `kept_events` do not count.
+        """
+        ...
+
+    def delete_older(self, cutoff: datetime, kept_events: Collection[str]) -> tuple[int, int]:
+        """Delete these; return the same figures."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How much a run deletes."""
@@ -64,6 +79,7 @@ class Figures:
     images: int = 0
     bytes: int = 0
     logs: int = 0
+    clips: int = 0
 
     def __add__(self, other: "Figures") -> "Figures":
         return Figures(
@@ -73,6 +89,7 @@ class Figures:
             self.images + other.images,
             self.bytes + other.bytes,
             self.logs + other.logs,
+            self.clips + other.clips,
         )
 
 
@@ -85,6 +102,7 @@ def figures_of(row: RunRow) -> Figures:
         row.images_deleted,
         row.space_reclaimed,
         row.logs_deleted,
+        row.clips_deleted,
     )
 
 
@@ -132,6 +150,7 @@ class Retention:
         self._queries = queries
         self._progress = progress
         self._files = files
+        self._clips: ClipFiles | None = None
         self.days = days
         self.log_days = LOG_DAYS
         self._zone = zone
@@ -143,6 +162,10 @@ class Retention:
     def keep_log_days(self, days: int) -> None:
         """Keep log records for `days` days from the next run on."""
         self.log_days = days
+
+    def keep_no_clips(self, clips: ClipFiles) -> None:
+        """Delete these clips with the pictures that they show, from the next run on."""
+        self._clips = clips
 
     async def last_run(self) -> RunRow | None:
         """Return the newest run that was finished."""
@@ -174,9 +197,16 @@ class Retention:
         run = Begun(as_of=now, cutoff=cutoff_of(now, self.days, self._zone))
         await self._caught_up(self._all_ends())
         holds = await self._queries.holds()
+        clips, clip_bytes = (0, 0)
+        if self._clips is not None:
+            clips, clip_bytes = await asyncio.to_thread(
+                self._clips.measure, run.cutoff, holds.events
+            )
         total = Figures(
             gpu_samples=await self._queries.old_samples(run.cutoff),
             logs=await self._progress.old_logs(self._log_cutoff(run)),
+            clips=clips,
+            bytes=clip_bytes,
         )
         for camera in await self._queries.cameras(run, holds):
             total += await self._figures(camera, run, holds)
@@ -248,6 +278,7 @@ class Retention:
 
     async def _finish(self, run: Begun) -> RunRow:
         rows = await self._queries.applied(run.as_of)
+        clips, clip_bytes = await self._delete_clips(run)
         row = RunRow(
             as_of=run.as_of,
             cutoff=run.cutoff,
@@ -257,7 +288,8 @@ class Retention:
             detections_deleted=sum(row.detections_deleted for row in rows),
             gpu_stats_deleted=await self._queries.old_samples(run.cutoff),
             images_deleted=sum(row.images_deleted for row in rows),
-            space_reclaimed=sum(row.space_reclaimed for row in rows),
+            space_reclaimed=sum(row.space_reclaimed for row in rows) + clip_bytes,
+            clips_deleted=clips,
             logs_deleted=await self._progress.delete_logs(self._log_cutoff(run)),
         )
         told = {name: getattr(row, name) for name in RunRow.__struct_fields__}
@@ -267,6 +299,12 @@ class Retention:
         partition = self._log.partition_of(SYSTEM)
         await self._reached("telemetry", "system", partition, position)
         return row
+
+    async def _delete_clips(self, run: Begun) -> tuple[int, int]:
+        if self._clips is None:
+            return 0, 0
+        held = (await self._queries.holds()).events
+        return await asyncio.to_thread(self._clips.delete_older, run.cutoff, held)
 
     def _log_cutoff(self, run: Begun) -> datetime:
         return cutoff_of(run.as_of, self.log_days, self._zone)

@@ -90,7 +90,7 @@ OLD_SAMPLES: Final = SQL("SELECT count(*) AS count FROM gpu_samples WHERE sample
 
 RUN_COLUMNS: Final = SQL(
     """as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
-    gpu_stats_deleted, images_deleted, space_reclaimed, logs_deleted"""
+    gpu_stats_deleted, images_deleted, space_reclaimed, logs_deleted, clips_deleted"""
 )
 LAST_RUN: Final = SQL("SELECT {} FROM retention_runs ORDER BY as_of DESC LIMIT 1").format(
     RUN_COLUMNS
@@ -137,6 +137,7 @@ class RunRow(Row, frozen=True, kw_only=True):
     images_deleted: int
     space_reclaimed: int
     logs_deleted: int
+    clips_deleted: int
 
 
 class Begun(Row, frozen=True, kw_only=True):

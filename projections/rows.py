@@ -11,6 +11,7 @@ from domain.events import (
     CapturedFrom,
     CloseReason,
     Level,
+    ModelFacts,
     ServiceStatus,
     Signal,
     Stage,
@@ -44,6 +45,8 @@ class CameraRow(Row, frozen=True, kw_only=True):
     enabled: bool
     entry_point: bool
     when_unavailable: WhenUnavailable
+    scene_change_threshold: float | None
+    """In the place of SCENE_CHANGE_THRESHOLD; None: that counts."""
     confirmed: bool
     """True for a camera a person added, or took over after it was found as a folder."""
     created_at: datetime
@@ -175,6 +178,7 @@ class EventRow(Row, frozen=True, kw_only=True):
     model_prompt_sha256: str | None
     model_raw_text: str | None
     model_tokens_in: int | None
+    """Of the question whose answer is kept, like the figures that follow."""
     model_tokens_out: int | None
     model_seconds: float | None
     model_tokens_cached: int | None
@@ -197,6 +201,9 @@ class EventRow(Row, frozen=True, kw_only=True):
     reviewed_at: datetime | None
     held: bool
     """Under legal hold: retention passes it by."""
+    tokens_in: int | None
+    """Of all questions about this event; None: there was none, or the row is older than this."""
+    tokens_out: int | None
 
 
 class EventDetail(Row, frozen=True, kw_only=True):
@@ -273,6 +280,12 @@ class DeadLetterRow(Row, frozen=True, kw_only=True):
     parked_at: datetime
     first_parked_at: datetime
     """Earlier than `parked_at` for an entry that was redriven and parked again."""
+    first_failed_at: datetime
+    """When a handler first failed at it, also before a redrive."""
+    first_error_type: str
+    last_failed_at: datetime
+    retry_delays: list[float]
+    """Seconds that it waited for each further try before it was parked this time."""
     picture_id: str | None
     file_id: str | None
     batch_id: str | None
@@ -321,6 +334,8 @@ class ServiceStateRow(Row, frozen=True, kw_only=True):
     changed_at: datetime
     paused_stages: list[str] | None = None
     """Stages that pause because it is away; None: nobody has said."""
+    model: ModelFacts | None = None
+    """Which model it said to be when it last answered a check."""
 
 
 @dataclass(frozen=True, slots=True)

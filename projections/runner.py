@@ -19,7 +19,7 @@ from projections.checkpoints import (
     lost_lane,
 )
 from projections.database import Pool
-from projections.read_model import ReadModel, Unhurried
+from projections.read_model import ReadModel, Unhurried, made_run
 from projections.refusals import REFUSED, apply_what_is_taken
 from runtime.tasks import end, is_set_within, unless_stopped
 from streams.envelope import Envelope
@@ -67,8 +67,9 @@ class Projector:
         self._rest_seconds = read_model.pace_seconds if isinstance(read_model, Unhurried) else 0.0
         self._checkpoints = Checkpoints.of(read_model, log.incarnation)
         self._cursors: Cursors | None = None
-        self._ahead: asyncio.Task[list[Envelope]] | None = None
-        """The next run being read while PostgreSQL writes this one; only while catching up."""
+        self._ahead: asyncio.Task[Sequence[Envelope]] | None = None
+        """The next run being read and made ready while PostgreSQL writes this one; only while
+        catching up."""
 
     @property
     def name(self) -> str:
@@ -93,7 +94,7 @@ class Projector:
             return 0
         ends = ends_of(envelopes)
         if len(envelopes) >= self._count:
-            self._ahead = asyncio.create_task(self._read(cursors | ends, 0))
+            self._ahead = asyncio.create_task(self._read_ready(cursors | ends))
         self._cursors = None  # unknown until the commit is known to have worked
         try:
             await self._commit(cursors, ends, envelopes)
@@ -105,7 +106,7 @@ class Projector:
             self._on_applied(envelopes)
         return len(envelopes)
 
-    async def _next_run(self, cursors: Cursors, stop: asyncio.Event | None) -> list[Envelope]:
+    async def _next_run(self, cursors: Cursors, stop: asyncio.Event | None) -> Sequence[Envelope]:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and (envelopes := await ahead):
             return envelopes
@@ -117,6 +118,11 @@ class Projector:
             await is_set_within(stop, self._rest_seconds)
             return await self._read(cursors, 0)
         return envelopes
+
+    async def _read_ready(self, cursors: Cursors) -> Sequence[Envelope]:
+        envelopes = await self._read(cursors, 0)
+        await asyncio.sleep(0)  # PostgreSQL is sent what it waits for
+        return made_run(self._read_model, envelopes)
 
     async def _read(self, cursors: Cursors, block_ms: int) -> list[Envelope]:
         return await self._event_log.follow(cursors, count=self._count, block_ms=block_ms)
@@ -180,8 +186,14 @@ class Projector:
 
     async def _commit(self, old: Cursors, new: Cursors, envelopes: Sequence[Envelope]) -> None:
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                await self._checkpoints.move(connection, old, new)
+            async with (
+                self._pool.connection() as connection,
+                connection.pipeline() as pipeline,
+                connection.transaction(),
+            ):
+                moved = await self._checkpoints.ask_to_move(connection, old, new)
+                await pipeline.sync()
+                self._checkpoints.check(moved, new)
                 await self._read_model.apply(connection, envelopes)
         except REFUSED:
             async with self._pool.connection() as connection, connection.transaction():

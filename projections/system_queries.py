@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL
 
+from domain.events import ModelFacts
 from projections.reading import Parameters, Reader, Statement
 from projections.rows import GpuSampleRow, GpuSourceRow, ServiceStateRow, Totals
 from streams.envelope import Position
@@ -30,7 +32,7 @@ SELECT {} FROM newest g ORDER BY g.sampled_at, g.host, g.gpu_index
 ).format(SAMPLE_COLUMNS)
 
 SERVICE_STATES: Final = SQL(
-    """SELECT service, status, message, changed_at, paused_stages
+    """SELECT service, status, message, changed_at, paused_stages, model::text AS model
     FROM service_states ORDER BY service"""
 )
 
@@ -62,6 +64,13 @@ FIRST_LOOK_SECONDS = 0.005
 LONGEST_LOOK_SECONDS = 0.1
 
 
+_model = msgspec.json.Decoder(ModelFacts)
+
+
+def _service_state(model: str | None, **columns: Any) -> ServiceStateRow:  # noqa: ANN401 - as stored
+    return ServiceStateRow(model=None if model is None else _model.decode(model), **columns)
+
+
 class SystemQueries(Reader):
     """Reads of telemetry and checkpoints."""
 
@@ -77,7 +86,7 @@ class SystemQueries(Reader):
 
     async def service_states(self) -> list[ServiceStateRow]:
         """Return the last known state of every service."""
-        return await self._all(ServiceStateRow, SERVICE_STATES)
+        return await self._all(_service_state, SERVICE_STATES)
 
     async def projections(self) -> list[str]:
         """Return the names of the projections that have begun."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from domain.events import GpuSampled, RetentionFinished, ServiceStateChanged
+from domain.events import GpuSampled, ModelFacts, RetentionFinished, ServiceStateChanged
 from projections.database import Connection
 from projections.read_model import Run, write_rows
 from streams.envelope import Envelope
@@ -38,28 +38,29 @@ WHERE EXCLUDED.sampled_at > s.sampled_at
 # All of these events lie in one partition (camera id `system`), so positions can be compared.
 UPSERT_SERVICES: Final = """
 INSERT INTO service_states AS s (
-    service, status, message, changed_at, paused_stages, changed)
-SELECT service, status, message, changed_at, paused_stages, changed
+    service, status, message, changed_at, paused_stages, model, changed)
+SELECT service, status, message, changed_at, paused_stages, model, changed
 FROM json_to_recordset(%(rows)s::json) AS r (
     service text, status text, message text, changed_at timestamptz, paused_stages text[],
-    changed bigint[])
+    model jsonb, changed bigint[])
 ON CONFLICT (service) DO UPDATE SET
     status = EXCLUDED.status, message = EXCLUDED.message, changed_at = EXCLUDED.changed_at,
-    paused_stages = EXCLUDED.paused_stages, changed = EXCLUDED.changed
+    paused_stages = EXCLUDED.paused_stages, model = EXCLUDED.model, changed = EXCLUDED.changed
 WHERE EXCLUDED.changed > s.changed
 """
 
 INSERT_RUNS: Final = """
 INSERT INTO retention_runs (
     as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
-    gpu_stats_deleted, images_deleted, space_reclaimed, logs_deleted)
+    gpu_stats_deleted, images_deleted, space_reclaimed, logs_deleted, clips_deleted)
 SELECT
     as_of, cutoff, finished_at, retention_days, events_deleted, detections_deleted,
-    gpu_stats_deleted, images_deleted, space_reclaimed, COALESCE(logs_deleted, 0)
+    gpu_stats_deleted, images_deleted, space_reclaimed, COALESCE(logs_deleted, 0),
+    COALESCE(clips_deleted, 0)
 FROM json_to_recordset(%(rows)s::json) AS r (
     as_of timestamptz, cutoff timestamptz, finished_at timestamptz, retention_days bigint,
     events_deleted bigint, detections_deleted bigint, gpu_stats_deleted bigint,
-    images_deleted bigint, space_reclaimed bigint, logs_deleted bigint)
+    images_deleted bigint, space_reclaimed bigint, logs_deleted bigint, clips_deleted bigint)
 ON CONFLICT DO NOTHING
 """
 
@@ -94,6 +95,7 @@ class _Service(msgspec.Struct, frozen=True):
     message: str
     changed_at: datetime
     paused_stages: tuple[str, ...] | None
+    model: ModelFacts | None
     changed: tuple[int, int]
 
 
@@ -152,6 +154,7 @@ def _services(run: Run) -> list[_Service]:
             event.message,
             event.changed_at,
             event.paused_stages,
+            event.model,
             envelope.position,
         )
         for event, envelope in run.of(ServiceStateChanged)

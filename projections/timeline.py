@@ -1,5 +1,6 @@
 """The timeline: one row an event, from the rules' assessment, the model's word and the review."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -92,6 +93,21 @@ WHERE e.model_stage IS NULL
    OR (EXCLUDED.model_stage = e.model_stage AND EXCLUDED.refined_at > e.refined_at)
 """
 
+# What the model took for the event in all. A refinement counts once, whatever comes again or late.
+UPSERT_TOKENS: Final = """
+INSERT INTO events AS e (id, camera_id, tokens_by_refinement, tokens_in, tokens_out)
+SELECT id, camera_id, tokens, tokens_in, tokens_out
+FROM json_to_recordset(%(rows)s::json) AS r (
+    id text, camera_id text, tokens jsonb, tokens_in bigint, tokens_out bigint)
+ON CONFLICT (id) DO UPDATE SET
+    tokens_by_refinement =
+        COALESCE(e.tokens_by_refinement, '{}') || EXCLUDED.tokens_by_refinement,
+    tokens_in = (SELECT sum((value ->> 0)::bigint) FROM jsonb_each(
+        COALESCE(e.tokens_by_refinement, '{}') || EXCLUDED.tokens_by_refinement)),
+    tokens_out = (SELECT sum((value ->> 1)::bigint) FROM jsonb_each(
+        COALESCE(e.tokens_by_refinement, '{}') || EXCLUDED.tokens_by_refinement))
+"""
+
 # The person's part. A review may be about an event whose assessment is not applied yet.
 ENSURE_EVENTS: Final = """
 INSERT INTO events (id, camera_id)
@@ -167,6 +183,16 @@ class _Refined(msgspec.Struct, frozen=True, kw_only=True):
     refined_at: datetime
 
 
+class _Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    camera_id: str
+    tokens: dict[str, tuple[int, int]]
+    """Id of the refinement → tokens in and out."""
+
+    tokens_in: int
+    tokens_out: int
+
+
 class _Reviewed(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     camera_id: str
@@ -199,6 +225,7 @@ class Timeline:
         run = Run(envelopes)
         await write_rows(connection, UPSERT_ASSESSED, _assessed(run))
         await write_rows(connection, UPSERT_REFINED, _refined(run))
+        await write_rows(connection, UPSERT_TOKENS, _tokens(run))
         reviews = _reviewed(run)
         held = _held(run)
         await write_rows(connection, ENSURE_EVENTS, [*reviews, *held])
@@ -285,6 +312,23 @@ def _refined_row(event: AssessmentRefined, at: datetime) -> _Refined:
         model_reasoning=event.reasoning,
         refined_at=at,
     )
+
+
+def _tokens(run: Run) -> list[_Tokens]:
+    taken: dict[tuple[str, str], dict[str, tuple[int, int]]] = defaultdict(dict)
+    for event, envelope in run.of(AssessmentRefined):
+        spent = (event.tokens_in, event.tokens_out)
+        taken[event.event_id, event.camera_id][envelope.id] = spent
+    return [
+        _Tokens(
+            id=event_id,
+            camera_id=camera_id,
+            tokens=tokens,
+            tokens_in=sum(given for given, _ in tokens.values()),
+            tokens_out=sum(answered for _, answered in tokens.values()),
+        )
+        for (event_id, camera_id), tokens in taken.items()
+    ]
 
 
 def _reviewed(run: Run) -> list[_Reviewed]:

@@ -104,6 +104,8 @@ class Trials:
 
     name = "trials"
     version = 1
+    pace_seconds = 1.0
+    """Nobody waits for a comparison: what comes within a second is one transaction."""
     streams = ("trials", "system")
     tables = ("trial_comparisons", "trial_changes", "trial_cutoffs")
 

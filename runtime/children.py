@@ -52,6 +52,8 @@ class Command:
     stdin: bytes = b""
     umask: int = -1
     """-1: as ours."""
+    pass_fds: Sequence[int] = ()
+    """Open files that the child has, too, under the same numbers."""
 
 
 def spawn(command: Command) -> Child:
@@ -76,6 +78,7 @@ def spawn(command: Command) -> Child:
                 umask=command.umask,
                 # A Ctrl-C of the terminal reaches only the parent, which stops them in order.
                 start_new_session=True,
+                pass_fds=command.pass_fds,
                 preexec_fn=_die_with_parent(command.death_signal),
             )
     except (OSError, subprocess.SubprocessError) as error:

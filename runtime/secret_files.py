@@ -20,6 +20,7 @@ SECRET_NAMES: Final = frozenset(
     {
         "API_KEYS",
         "DATABASE_URL",
+        "DEFAULT_WEBHOOK_URL",
         "HSI_API_KEY",
         "NEMOTRON_API_KEY",
         "OTEL_EXPORTER_OTLP_HEADERS",

@@ -22,7 +22,9 @@ from runtime.sections.application import Application, Storage
 from runtime.sections.cameras import CameraFolders
 from runtime.sections.enrichment import EnrichmentServices
 from runtime.sections.inference import DetectorService, GpuMonitoring, LanguageModel
+from runtime.sections.notifications import Notifications
 from runtime.sections.risk import Risk
+from runtime.sections.scenes import SceneChanges
 from runtime.sections.serving import ApiServer, LiveMessages
 from runtime.sections.telemetry import Telemetry
 from runtime.sections.tls import Tls
@@ -46,11 +48,13 @@ class Settings(
     Logs,
     Retention,
     GpuMonitoring,
+    Notifications,
     Risk,
     EnrichmentServices,
     Trials,
     LanguageModel,
     DetectorService,
+    SceneChanges,
     CameraFolders,
     RateLimits,
     AccessControl,
@@ -165,6 +169,11 @@ class Settings(
         return (self.archive_dir or self.state_dir / "archive").absolute()
 
     @property
+    def clips_folder(self) -> Path:
+        """Return the folder of the clips that are made of events' pictures."""
+        return (self.state_dir / "clips").absolute()
+
+    @property
     def models_dir(self) -> Path:
         """Return the folder of the model files; one for all copies of the product on a machine."""
         return (
@@ -192,7 +201,7 @@ class Settings(
     def secrets(self) -> frozenset[str]:
         """Return every secret text that must never be shown or logged."""
         secrets = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
-        secrets += self.configured_keys
+        secrets += [*self.configured_keys, *self.webhook_secrets]
         stores = (self.database_url, self.redis_url)
         detectors = (self.rtdetr_url, self.candidate_rtdetr_url)
         models = (self.nemotron_url, self.candidate_nemotron_url)

@@ -151,6 +151,8 @@ def server_context(plan: TlsPlan) -> ssl.SSLContext:
 def load(context: ssl.SSLContext, plan: TlsPlan) -> None:
     """Let a context show the certificate that the files hold now."""
     try:
+        # A pair that does not fit would leave a context in use without a key: tried apart first.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(plan.certificate, plan.key)
         context.load_cert_chain(plan.certificate, plan.key)
     except (OSError, ssl.SSLError) as error:
         raise TlsError(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import zstandard
 
+from streams.block_sums import first_damage
 from streams.connection import redis_errors
 from streams.envelope import Position
 from streams.holding import holding
@@ -193,10 +194,14 @@ def _segment_problem(folder: Path, segment: Segment, ends: dict[Lane, Position])
         data = path.read_bytes()
     except OSError as error:
         return f"{segment.file}: cannot be read ({error.strerror})"
-    whole = sha256(data).hexdigest() == segment.sha256
+
+    def is_whole(found: bytes) -> bool:
+        return sha256(found).hexdigest() == segment.sha256
+
     problem = _lines_problem(segment, data, ends)
-    if problem is None and not whole:
-        problem = "its bytes have another SHA-256 than the manifest says"
+    if not is_whole(data):
+        where = first_damage(data, segment.size_bytes, is_whole)
+        problem = where or problem or "its bytes have another SHA-256 than the manifest says"
     if problem is None:
         return None
     return f"{segment.file} ({segment.size_bytes} bytes archived, {len(data)} found): {problem}"

@@ -46,6 +46,8 @@ class ChannelOptions:
     on_state: StateListener | None = None
     answered: Callable[[], float] | None = None
     """When (monotonic) the service behind the gate last answered a check: see `Gate`."""
+    pace_seconds: float = 0.0
+    """How long a stage that nobody waits for rests between two reads; 0: it waits for entries."""
     on_owned: Callable[[int], Awaitable[None]] | None = None
     """Set for a role that must be alone on a partition: rebuilds its state of that partition."""
 
@@ -59,6 +61,17 @@ def each(handler: Callable[[Envelope], Awaitable[Outcome]]) -> Handler:
     async def alone(envelope: Envelope) -> Outcome:
         with about(envelope):
             return await _answered(handler, envelope)
+
+    return answer
+
+
+def at_once(handler: Callable[[Envelope], Awaitable[Outcome]]) -> Handler:
+    """Make a run's handler like `each`, which asks for all entries of a run at the same time."""
+    alone = each(handler)
+
+    async def answer(envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        answers = await asyncio.gather(*(alone([envelope]) for envelope in envelopes))
+        return [outcome for (outcome,) in answers]
 
     return answer
 
@@ -90,6 +103,7 @@ class StreamChannel(DrainingService):
         options: ChannelOptions,
     ) -> None:
         super().__init__()
+        self.group = group
         self.runs: Any = app.channel(maxsize=1)
         self.gate = Gate(options.on_state, options.answered)
         self.feeds: list[PartitionFeed] = []
@@ -102,6 +116,7 @@ class StreamChannel(DrainingService):
                 run_size=options.run_size,
                 in_hand_limit=options.run_size * (options.concurrency + 2),
                 lease=lease,
+                pace_seconds=options.pace_seconds,
             )
             self.feeds.append(feed)
             if lease and options.on_owned:
@@ -160,6 +175,12 @@ class StreamChannel(DrainingService):
         for delivery, answer in zip(readable, answers, strict=True):
             known[delivery.envelope.position] = answer
         return [(d, known[d.envelope.position]) for d in run.deliveries]
+
+    def reset_gate(self) -> None:
+        """Try the service that this stage waits for now, as if it had only just gone away."""
+        self.gate.reset()
+        for feed in self.feeds:
+            feed.probe_now()
 
     async def drain(self) -> None:
         """Wait until every run that was handed out is settled, then give the partitions back."""

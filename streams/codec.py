@@ -31,6 +31,9 @@ class UndecodableError(PermanentError):
 _encoder = msgspec.json.Encoder()
 _positions = msgspec.json.Decoder(list[Position])
 
+_MOST_DIGITS = 10
+"""A version with more of them is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Codec:
@@ -85,7 +88,7 @@ class Codec:
             raise UndecodableError(
                 f"entry {position} of {stream}: field {error} is missing"
             ) from error
-        except (msgspec.MsgspecError, ValueError, PermanentError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError, PermanentError) as error:
             raise UndecodableError(f"entry {position} of {stream}: {error}") from error
 
     def decode_or_mark(
@@ -106,7 +109,7 @@ class Codec:
         """
         try:
             return self._decode_all(stream, partition, entries)
-        except (KeyError, msgspec.MsgspecError, ValueError, PermanentError):
+        except (KeyError, msgspec.MsgspecError, ValueError, RecursionError, PermanentError):
             return [self.decode_or_mark(stream, partition, *entry) for entry in entries]
 
     def _decode_all(
@@ -180,10 +183,11 @@ def _unreadable(
 ) -> Envelope:
     position = Position.parse(entry_id)
     kind, _, version = fields.get(b"type", b"?/0").decode("utf-8", "replace").rpartition("/")
+    numbered = version.isascii() and version.isdigit() and len(version) < _MOST_DIGITS
     event = UnreadableEntry(
         camera_id="",
         stored_tag=kind or "?",
-        stored_version=int(version) if version.isascii() and version.isdigit() else 0,
+        stored_version=int(version) if numbered else 0,
         stored_payload=fields.get(b"data", b"").decode("utf-8", "backslashreplace"),
         error=str(error),
     )

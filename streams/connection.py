@@ -15,10 +15,15 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.event import (
+    AsyncAfterSlotsCacheRefreshEvent,
+    AsyncEventListenerInterface,
+    EventDispatcher,
+)
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
-    ClusterDownError,
+    ClusterError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -40,7 +45,7 @@ _AWAY = (
     RedisTimeoutError,
     BusyLoadingError,
     ReadOnlyError,
-    ClusterDownError,
+    ClusterError,
     TryAgainError,
     RedisClusterException,
     OSError,
@@ -53,6 +58,9 @@ async def redis_errors() -> AsyncIterator[None]:
     try:
         yield
     except _AWAY as error:
+        if isinstance(error.__cause__, HsiError):
+            # A cluster's driver wraps what we found out while it connected to its last node.
+            raise error.__cause__ from None
         raise ServiceUnavailableError("redis", _why_away(error)) from error
     except OutOfMemoryError as error:
         raise ServiceUnavailableError(
@@ -115,10 +123,12 @@ async def connect(
     *,
     password: str | None = None,
     on_connect: Callable[[Any], Awaitable[None]] | None = None,
+    on_moved: Callable[[], None] = lambda: None,
 ) -> tuple[Client, bool]:
     """Connect to `url`; answer the client and whether it is a cluster.
 
-    `on_connect` logs every new connection to a single server in, instead of the driver.
+    `on_connect` logs every new connection in, instead of the driver. `on_moved` is told whenever
+    other nodes of a cluster may answer from now on.
 
     Raises ServiceUnavailableError when nothing answers, HsiError for an unusable URL or authority.
     """
@@ -145,7 +155,7 @@ async def connect(
     if not info.get("cluster_enabled"):
         return client, False
     await client.aclose()
-    cluster = RedisCluster.from_url(url, retry=single, **options)
+    cluster = _cluster(url, on_connect, on_moved, {"retry": single, **options})
     try:
         async with redis_errors():
             await cluster.initialize()
@@ -153,6 +163,42 @@ async def connect(
         await cluster.aclose()
         raise
     return cluster, True
+
+
+def _cluster(
+    url: str,
+    on_connect: Callable[[Any], Awaitable[None]] | None,
+    on_moved: Callable[[], None],
+    options: dict[str, Any],
+) -> RedisCluster:
+    moved = _Moved(on_moved)
+    heard: dict[type[object], list[Any]] = {AsyncAfterSlotsCacheRefreshEvent: [moved]}
+    cluster = RedisCluster.from_url(url, event_dispatcher=EventDispatcher(heard), **options)
+    moved.cluster = cluster
+    if on_connect is not None:
+        # The driver takes no such function for a cluster, but hands on to every connection what
+        # stands here; its first nodes have copies already.
+        cluster.get_connection_kwargs()["redis_connect_func"] = on_connect
+        for node in cluster.startup_nodes:
+            node.connection_kwargs["redis_connect_func"] = on_connect
+    return cluster
+
+
+class _Moved(AsyncEventListenerInterface):
+    """Hears that slots were looked up anew, or met on another node: every connection is begun
+    anew, so that nothing is read before `tell` and the look at connecting."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self.cluster: RedisCluster | None = None
+
+    async def listen(self, event: object) -> None:
+        """Pass it on; which slots moved, the driver does not say."""
+        del event
+        self._tell()
+        for node in self.cluster.get_nodes() if self.cluster else ():
+            node.update_active_connections_for_reconnect()
+            await node.disconnect_free_connections()
 
 
 def _check_authority(url: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from domain.errors import PermanentError
-from domain.events import Event
+from domain.events import Event, FailedAttempt
 from domain.ids import follow_up_id
 from domain.outcomes import Done, Outcome, Park, Retry
 from domain.trace import traceparent_of
@@ -20,6 +20,7 @@ from streams import scripts
 from streams.connection import Script, redis_errors
 from streams.deadletter import parked
 from streams.envelope import Envelope, NewEvent, Position
+from streams.failures import Failures
 from streams.lease import Lease
 from streams.log import EventLog, entries_of
 from streams.names import STREAM_OF, redrive_name, redrives_key, stream_key
@@ -60,6 +61,7 @@ class ConsumerGroup:
         self.partition = partition
         self.consumer = consumer
         self.key = stream_key(partition, self.stream)
+        self.failures = Failures(log, group, partition)
 
     async def read(self, count: int, block_ms: int) -> list[Delivery]:
         """Return up to `count` entries that nobody was given yet; [] after `block_ms`."""
@@ -140,7 +142,15 @@ class ConsumerGroup:
         }
         for stream, position in last.items():
             self.log.continuity.saw(stream_key(self.partition, stream), position)
-        return Settled(tuple(flag == 1 for flag in answer[:count]), last)
+        flags = tuple(flag == 1 for flag in answer[:count])
+        await self.failures.forget(
+            [
+                delivery.envelope.position
+                for (delivery, outcome), ours in zip(settlements, flags, strict=True)
+                if ours and (delivery.attempts > 1 or not isinstance(outcome, Done))
+            ]
+        )
+        return Settled(flags, last)
 
     async def _follow_ups(
         self, settlements: Sequence[tuple[Delivery, Outcome]]
@@ -157,9 +167,12 @@ class ConsumerGroup:
                 parks[len(found)], entries = outcome, []
             found.append((delivery, entries))
         if parks:
-            rounds = await self._redrives([found[index][0].envelope for index in parks])
-            for (index, park), redrives in zip(parks.items(), rounds, strict=True):
-                found[index][1].append(self._parked(found[index][0], park, redrives))
+            causes = [found[index][0].envelope for index in parks]
+            rounds = await self._redrives(causes)
+            failures = await self.failures.known([cause.position for cause in causes])
+            for index, redrives, failed in zip(parks, rounds, failures, strict=True):
+                delivery, entries = found[index]
+                entries += self._parked(delivery, parks[index], redrives, failed)
         return found
 
     def _entries(self, cause: Envelope, events: Sequence[Event]) -> list[_Entry] | Park:
@@ -172,15 +185,25 @@ class ConsumerGroup:
             refusal.__cause__ = error
             return Park(refusal)
 
-    def _parked(self, delivery: Delivery, outcome: Park | Retry, redrives: int) -> _Entry:
-        """Return the entry that says so; parked again after a redrive, it has another id."""
+    def _parked(
+        self,
+        delivery: Delivery,
+        outcome: Park | Retry,
+        redrives: int,
+        failures: tuple[FailedAttempt, ...],
+    ) -> list[_Entry]:
+        """Return the entries that say so; parked again after a redrive, they have other ids."""
         model = (
             (outcome.model, outcome.model_version) if isinstance(outcome, Park) else (None, None)
         )
         cause = delivery.envelope
         event = parked(cause, self.group, outcome.error, delivery.attempts, model)
-        (new,) = follow_ups(cause, (event,), first=redrives)
-        return event.STREAM, self.log.codec.encode(new)
+        event = msgspec.structs.replace(event, failures=failures)
+        told = outcome.events if isinstance(outcome, Park) else ()
+        return [
+            (new.event.STREAM, self.log.codec.encode(new))
+            for new in follow_ups(cause, (event, *told), first=redrives)
+        ]
 
     async def _redrives(self, causes: Sequence[Envelope]) -> list[int]:
         """Return how often each of these was redriven for this group."""

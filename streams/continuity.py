@@ -3,13 +3,16 @@
 A Redis that is killed may come back without the last entries it took in (with `appendfsync
 everysec`, or from a replica that lagged). Whoever read or appended these remembers what the log
 does not. So every process keeps the newest position it knows of each stream, and looks for these
-entries whenever it connects to a server that was restarted, and once more a little later: an
-answer of the server's former life may have been on its way meanwhile.
+entries whenever it connects to a server that it does not know (a restarted one, a node of a
+cluster), and once more a little later: an answer of the server's former life may have been on its
+way meanwhile. On a cluster it knows no node any more once another one may answer for a slot.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from redis.exceptions import AskError
 
 from domain.errors import HsiError, ServiceUnavailableError
 from runtime.tasks import end
@@ -31,8 +34,8 @@ class Continuity:
     """What one process knows of each stream's end."""
 
     def __init__(self) -> None:
-        self._run_id = b""
-        """Names one run of the Redis server."""
+        self._run_ids: set[bytes] = set()
+        """Each names one run of one server in which what we know was found."""
         self._newest: dict[str, Position] = {}
         self._lost: LostEndError | None = None
         self._second_look: asyncio.Task[None] | None = None
@@ -50,7 +53,7 @@ class Continuity:
             self._newest[name] = position
 
     async def on_connect(self, connection: Any) -> None:  # noqa: ANN401 - the driver's own
-        """Log in as the driver does; then, on a restarted server, look for what we know.
+        """Log in as the driver does; then, on a server new to us, look for what we know.
 
         Raises LostEndError, on this and every later connection, when something is gone.
         """
@@ -60,15 +63,26 @@ class Continuity:
             await connection.send_command(*command)
             return await connection.read_response()
 
+        known = self._run_ids
         run_id = _run_id_in(await execute("INFO", "server"))
-        if self._run_id and run_id != self._run_id:
+        if run_id in known:
+            return
+        if self._newest:
             try:
                 await self._look(execute)
-            except LostEndError:
+            except LostEndError as error:
+                self._lost = error
                 await connection.disconnect()
                 raise
             self._plan_second_look()
-        self._run_id = run_id
+        known.add(run_id)
+
+    def moved(self) -> None:
+        """Know no server any more: others of a cluster may answer from now on.
+
+        One of them may be a replica that lagged when it was made a primary.
+        """
+        self._run_ids = set()
 
     async def close(self) -> None:
         """Give up a second look that is still to come."""
@@ -77,7 +91,11 @@ class Continuity:
     async def _look(self, execute: Execute) -> None:
         # A copy: other connections go on reading meanwhile.
         for name, position in list(self._newest.items()):
-            if await is_lost(execute, name, position):
+            try:
+                lost = await is_lost(execute, name, position)
+            except AskError:
+                continue  # This stream lies on another node, which is asked when we connect to it.
+            if lost:
                 raise LostEndError(
                     f"the log was restarted and has lost its end: {name} no longer holds "
                     f"{position}, which this process has read; it must start again"

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import msgspec
 
-from domain.errors import PermanentError, ServiceUnavailableError, TransientError
+from domain.errors import HsiError, PermanentError, ServiceUnavailableError, TransientError
 from domain.events import EntryParked
 from domain.outcomes import Done, Outcome, Park, Retry
 from streams.codec import UndecodableError
@@ -16,6 +16,9 @@ MAX_ATTEMPTS = 5
 
 MAX_DELIVERIES = 10
 """Deliveries after which an entry that nobody lived to answer for is parked unseen."""
+
+MOST_SAID = 2000
+"""Characters of an error, and of an answer that could not be used, that are kept."""
 
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 30.0
@@ -55,7 +58,7 @@ def is_outage(outcome: Outcome) -> bool:
 def bounded(outcome: Outcome, attempts: int) -> Outcome:
     """Turn a retry that has used up its attempts into a park; an outage charges no attempt."""
     if isinstance(outcome, Retry) and attempts >= MAX_ATTEMPTS and not is_outage(outcome):
-        return Park(outcome.error)
+        return Park(outcome.error, outcome.model, events=outcome.if_parked)
     return outcome
 
 
@@ -90,15 +93,21 @@ def parked(
         event_version=stored_version,
         payload=payload,
         cause=type(error).__name__,
-        error=_storable(str(error))[:2000],
+        error=_storable(str(error))[:MOST_SAID],
         attempts=attempts,
         service_version=SERVICE_VERSION,
         model=model[0],
         model_version=model[1],
+        answer=_answer_in(error),
         picture_id=getattr(event, "picture_id", None),
         file_id=getattr(event, "file_id", None),
         batch_id=getattr(event, "batch_id", None),
     )
+
+
+def _answer_in(error: BaseException) -> str | None:
+    answer = error.answer if isinstance(error, HsiError) else None
+    return None if answer is None else _storable(answer)[:MOST_SAID]
 
 
 def _storable(text: str) -> str:

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from domain.errors import ServiceUnavailableError
-from domain.outcomes import Done, Outcome, Retry
+from domain.outcomes import Done, Outcome, Park, Retry
 from runtime.tasks import is_set_within
 from streams.about import about, say_parked
 from streams.consumer import ConsumerGroup, Delivery
 from streams.deadletter import BACKOFF_CAP_SECONDS, backoff_seconds, bounded, is_outage
 from streams.envelope import START, Position
+from streams.failures import Failed
 from streams.gate import Gate
 from streams.lease import Lease
 
@@ -61,12 +62,14 @@ class PartitionFeed:
         run_size: int,
         in_hand_limit: int,
         lease: Lease | None = None,
+        pace_seconds: float = 0.0,
     ) -> None:
         self.group = group
         self.gate = gate
         self.run_size = run_size
         self.in_hand_limit = in_hand_limit
         self.lease = lease
+        self._pace_seconds = pace_seconds
         self.in_hand: dict[Position, Delivery] = {}
         """Handed out or waiting for another try; neither settled nor lost."""
         self.last_follow_ups: Mapping[str, Position] = {}
@@ -138,7 +141,11 @@ class PartitionFeed:
             return self._next_suspect()
         if now >= self._next_claim and (claimed := await self._claim(now)):
             return claimed
-        return await self.group.read(self.run_size, self._block_ms(now))
+        if not self._pace_seconds:
+            return await self.group.read(self.run_size, self._block_ms(now))
+        # Whoever reads at a pace is not woken by an entry: that moment belongs to other stages.
+        await is_set_within(stopping, self._pace_seconds)
+        return [] if stopping.is_set() else await self.group.read(self.run_size, block_ms=1)
 
     async def _claim(self, now: float) -> list[Delivery]:
         """Claim the next stale entries; once through the pending list, rest for a while."""
@@ -255,6 +262,11 @@ class PartitionFeed:
         self._forget(set(positions) - held)
         return taken
 
+    def probe_now(self) -> None:
+        """Let what waits for the service try it without waiting any longer."""
+        self._probe_at = 0.0
+        self._changed.set()
+
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self.in_hand[delivery.envelope.position] = delivery
@@ -287,9 +299,7 @@ class PartitionFeed:
             self.gate.opened_by(self.name)
         elif any(self._is_probe(d) for d, _ in settlements):
             self.gate.unproven()
-        for delivery, outcome in again:
-            if not is_outage(outcome):
-                self._put_back(delivery, outcome)
+        await self._fail(judged)
         self.last_follow_ups = {}
         if not final:
             return True
@@ -337,8 +347,20 @@ class PartitionFeed:
             self._probes[delivery.envelope.position] = delivery
         self._changed.set()
 
-    def _put_back(self, delivery: Delivery, outcome: Retry) -> None:
-        wait = outcome.after or backoff_seconds(delivery.attempts)
+    async def _fail(self, judged: Settlements) -> None:
+        """Write down what failed, and put back what is tried again."""
+        waits = [
+            (d, o, None if isinstance(o, Park) else o.after or backoff_seconds(d.attempts))
+            for d, o in judged
+            if not isinstance(o, Done) and not is_outage(o)
+        ]
+        failed = [Failed(d.envelope.position, d.attempts, o.error, wait) for d, o, wait in waits]
+        await self.group.failures.note(failed)
+        for delivery, outcome, wait in waits:
+            if wait is not None:
+                self._put_back(delivery, outcome.error, wait)
+
+    def _put_back(self, delivery: Delivery, error: BaseException, wait: float) -> None:
         with about(delivery.envelope):
             logger.warning(
                 "%s: entry %s is tried again in %.1f s (attempt %d failed: %s)",
@@ -346,7 +368,7 @@ class PartitionFeed:
                 delivery.envelope.position,
                 wait,
                 delivery.attempts,
-                outcome.error,
+                error,
             )
         heapq.heappush(self._due, (time.monotonic() + wait, next(self._ties), delivery))
         self._changed.set()

@@ -29,6 +29,8 @@ class Gate:
     """The service that is away; empty while the gate is open."""
     failures: int = 0
     """Runs in a row that met the outage."""
+    tries: int = 0
+    """Runs that have met the outage, over all: tells a reset whether its try has come back."""
     _silent_until: float = field(default=0.0, repr=False)
     """When the probes must have been heard of; after that they are taken as lost."""
 
@@ -57,6 +59,15 @@ class Gate:
         """Know that a probe ended without asking the service: what comes next is the probe."""
         self._silent_until = 0.0
 
+    def reset(self) -> None:
+        """Let the next run through as a probe; the waits begin anew.
+
+        The gate stays closed until a probe went through: nobody knows yet whether the service is
+        back.
+        """
+        self.failures = 0
+        self.unproven()
+
     def closed_by(self, feed: str, outcome: Retry) -> float:
         """Close the gate (or keep it closed) for one run that met the outage.
 
@@ -64,6 +75,7 @@ class Gate:
         """
         error = outcome.error
         self.failures += 1
+        self.tries += 1
         if not self.service and isinstance(error, ServiceUnavailableError):
             self.service = error.service
             if self.listener:

@@ -47,6 +47,12 @@ class Lease:
         """Hold it for another term; False when it is somebody else's by now."""
         return bool(await _renew.run(self.log.client, [self.key], [self.token, LEASE_MS]))
 
+    async def holder(self) -> str:
+        """Return the token of whoever holds it, '' for nobody."""
+        async with redis_errors():
+            token = await self.log.client.get(self.key)
+        return token.decode() if token else ""
+
     async def release(self) -> None:
         """Give it back at once, so that the next owner need not wait."""
         await _renew.run(self.log.client, [self.key], [self.token, 0])

@@ -107,7 +107,9 @@ class EventLog:
         Raises HsiError when the log was founded with another number of partitions.
         """
         continuity = Continuity()
-        client, cluster = await connect(url, password=password, on_connect=continuity.on_connect)
+        client, cluster = await connect(
+            url, password=password, on_connect=continuity.on_connect, on_moved=continuity.moved
+        )
         try:
             async with redis_errors():
                 await client.hsetnx(META_KEY, "partitions", partitions)
@@ -117,7 +119,8 @@ class EventLog:
             if stored != partitions:
                 raise HsiError(
                     f"STREAM_PARTITIONS is {partitions}, but this log was founded with {stored} "
-                    f"partitions and keeps them: set STREAM_PARTITIONS={stored}"
+                    f"partitions and keeps them: set STREAM_PARTITIONS={stored}, or begin another "
+                    "log (REDIS_URL, DATABASE_URL, ARCHIVE_DIR; files still there are taken in)"
                 )
             log = cls(
                 client,

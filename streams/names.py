@@ -14,6 +14,7 @@ STREAMS: Final = (
     "assessments",
     "enrichments",
     "trials",
+    "scenes",
     "alerts",
     "cameras",
     "system",
@@ -35,6 +36,9 @@ OPTIONAL_GROUPS: Final = {
     "enrich_attributes": "batches",
     "trial_detector": "detections",
     "trial_prompt": "assessments",
+    "scene": "files",
+    "alert": "assessments",
+    "notify": "alerts",
 }
 """Groups of stages that an installation may do without. They are created, at 0 too, when their
 service is configured, so that they begin with what the stream still holds; without one they hold
@@ -68,6 +72,11 @@ def trimmed_key(name: str) -> str:
 def redrives_key(partition: int) -> str:
     """Return the hash that counts how often each entry was redriven."""
     return key(partition, "redrives")
+
+
+def failures_key(partition: int, group: str, position: str) -> str:
+    """Return the hash of what failed so far at the entry there, until the group has settled it."""
+    return key(partition, "failures", group, position)
 
 
 def redrive_name(group: str, event_id: str) -> str:

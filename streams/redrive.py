@@ -18,7 +18,7 @@ from domain.ids import follow_up_id
 from streams.connection import Script, redis_errors
 from streams.envelope import Envelope, NewEvent, Position
 from streams.log import EventLog
-from streams.names import key, redrive_name, redrives_key, stream_key
+from streams.names import failures_key, key, redrive_name, redrives_key, stream_key
 
 Verdict = Literal["redriven", "discarded", "already", "pending", "gone"]
 """already: decided before; pending: the entry is in a consumer's hands; gone: not in the log."""
@@ -30,9 +30,9 @@ LONG_IDLE_MS: Final = 86_400_000
 """How long the entry claims to have been idle: any consumer may take it at once."""
 
 REDRIVE: Final = """
--- KEYS: stream `parked`, verdicts, source stream, redrives. ARGV: position in `parked`, group,
--- position in the source stream, field in redrives, consumer, idle milliseconds, number of the
--- event's fields, these; the fields of the entry, for the case that the original was trimmed.
+-- KEYS: stream `parked`, verdicts, source stream, redrives, failures. ARGV: position in `parked`,
+-- group, position in the source stream, field in redrives, consumer, idle milliseconds, number of
+-- the event's fields, these; the fields of the entry, for the case that the original was trimmed.
 -- Returns 'redriven', 'already', 'pending' or 'gone', and the position of what was appended.
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return {'already', ''} end
 if not redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1] then return {'gone', ''} end
@@ -46,6 +46,7 @@ if not redis.call('XPENDING', KEYS[3], ARGV[2], ARGV[3], ARGV[3], 1)[1] then
   redis.call('XADD', KEYS[3], '*', unpack(ARGV, 8 + n))
 end
 redis.call('HSET', KEYS[2], ARGV[1], 'redriven')
+redis.call('DEL', KEYS[5])
 redis.call('HINCRBY', KEYS[4], ARGV[4], 1)
 return {'redriven', redis.call('XADD', KEYS[1], '*', unpack(ARGV, 8, 7 + n))}
 """
@@ -131,6 +132,7 @@ class DeadLetters:
             *_own_keys(partition),
             stream_key(partition, parked.source_stream),
             redrives_key(partition),
+            failures_key(partition, parked.group, parked.position),
         ]
         told = self._told(found, _redriven(parked, wanted.position, actor))
         arguments = [
@@ -186,7 +188,7 @@ class DeadLetters:
         kind = self._log.codec.types.get(parked.event_tag)
         try:
             event = msgspec.json.decode(parked.payload, type=kind) if kind else None
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return None
         at = event.occurred_at if event else None
         return at.isoformat() if at else None

@@ -16,6 +16,7 @@ import msgspec
 import zstandard
 
 from domain.errors import HsiError
+from streams.block_sums import with_sums
 from streams.envelope import START, Position
 
 MANIFEST: Final = "manifest.json"
@@ -156,7 +157,7 @@ def write_segment(folder: Path, stream: str, partition: int, entries: Sequence[E
     """Write one segment and return it, not yet linked; the same entries replace a stray file."""
     first, last = (entries[k][0].decode() for k in (0, -1))
     text = b"".join(line_of(entry) for entry in entries)
-    data = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text)
+    data = with_sums(zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text))
     name = f"{stream}/{partition}/{first}.jsonl.zst"
     write_whole(folder / name, data)
     return Segment(

@@ -20,12 +20,13 @@ TRIMMED: Final = (
     "assessments",
     "enrichments",
     "trials",
+    "scenes",
     "system",
 )
 """Streams that are trimmed. `cameras`, `alerts` and `parked` stay whole: they are small, and they
 are read from their beginning."""
 
-FOLDED: Final = {"batches": "batch"}
+FOLDED: Final = {"batches": "batch", "scenes": "scene"}
 """Stream → role that folds it from its newest snapshot on, and so needs everything behind that."""
 
 # The mark is set in the same step, so that nobody can read around a gap without seeing it.

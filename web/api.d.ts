@@ -149,11 +149,31 @@ export interface paths {
         };
         /**
          * Answer which stages let work through.
-         * @description A stage tries its service by itself and goes on when that answers: nothing is to be reset.
+         * @description A stage tries its service by itself and goes on when that answers.
          */
         get: operations["circuit_breakers"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/system/circuit-breakers/{name}/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a stage that waits for its service try it now, and begin its waits anew.
+         * @description The process that holds the breaker does it; the answer waits until that says what came of it.
+         */
+        post: operations["reset_circuit_breaker"];
         delete?: never;
         options?: never;
         head?: never;
@@ -299,6 +319,40 @@ export interface paths {
         put?: never;
         /** Drain and stop a service until somebody enables it; the next `hsi up` starts it neither. */
         post: operations["disable_service"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/system/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer which model does what, where it runs, and whether it answers. */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/system/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer one model. */
+        get: operations["get_model"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -476,6 +530,44 @@ export interface paths {
         get: operations["snapshot"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/cameras/{id}/scene-changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer when a camera no longer looked at what it had looked at. */
+        get: operations["list_scene_changes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/cameras/{id}/scene-changes/{change_id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge a change; one that lasts becomes what the camera is compared with.
+         * @description Asking again changes nothing and answers the same. A change whose view was back already is
+         *     only marked as seen.
+         */
+        post: operations["acknowledge_scene_change"];
         delete?: never;
         options?: never;
         head?: never;
@@ -691,6 +783,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/analytics/camera-uptime": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answer how much each camera sent a day, and how long it was silent for longer than usual.
+         * @description A quiet camera is not down: what counts is its own habit. Where that is not known yet, or
+         *     where a day is not over, nothing is guessed.
+         */
+        get: operations["camera_uptime"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events/{id}/enrichments": {
         parameters: {
             query?: never;
@@ -787,6 +900,40 @@ export interface paths {
         get: operations["list_unverified"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/notification/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer which channels there are, without what would let one use them. */
+        get: operations["notification_config"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/notification/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send a message that says that it is a test, and answer what came of it. */
+        post: operations["notification_test"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1065,6 +1212,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/detections/{id}/video": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer the video in which an object was found, or the part of it that is asked for. */
+        get: operations["detection_video"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/detections/{id}/video/thumbnail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer the frame of the video in which an object was found, at most 320 pixels wide. */
+        get: operations["detection_video_thumbnail"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/media/cameras/{camera}/{file}": {
         parameters: {
             query?: never;
@@ -1074,6 +1255,60 @@ export interface paths {
         };
         /** Answer a picture or video as it lies in the camera's folder. */
         get: operations["camera_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/events/{id}/clip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer the clip that was made of an event, and where its file is. */
+        get: operations["event_clip"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/events/{id}/clip/generate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a clip of the pictures that the event's camera took around it, two a second.
+         * @description It is made anew where it would show other pictures than the one that is there, or by `force`.
+         */
+        post: operations["generate_clip"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/media/clips/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Answer a clip's file, or the part of it that is asked for. */
+        get: operations["clip_file"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1345,10 +1580,11 @@ export interface components {
         ReadyAnswer: {
             ready: boolean;
             /** @enum {unknown} */
-            status: "not_ready" | "ready";
+            status: "degraded" | "not_ready" | "ready";
             services: {
                 [key: string]: components["schemas"]["ServiceHealth"];
             };
+            workers: components["schemas"]["Worker"][];
             timestamp: string;
         };
         /**
@@ -1365,6 +1601,15 @@ export interface components {
             details?: {
                 [key: string]: components["schemas"]["ServiceHealth"];
             } | null;
+        };
+        /**
+         * Worker
+         * @description A role that `hsi up` runs.
+         */
+        Worker: {
+            name: string;
+            running: boolean;
+            message: string;
         };
         /**
          * HealthAnswer
@@ -1568,6 +1813,18 @@ export interface components {
             waiting: number;
         };
         /**
+         * BreakerResetDone
+         * @description A breaker was reset by the process that holds it.
+         */
+        BreakerResetDone: {
+            success: boolean;
+            message: string;
+            /** @enum {unknown} */
+            tried: "failed" | "passed" | "pending" | "was_closed";
+            process: string;
+            circuit_breaker: components["schemas"]["CircuitBreaker"];
+        };
+        /**
          * WebSocketHealth
          * @description GET /api/system/health/websocket.
          */
@@ -1663,6 +1920,37 @@ export interface components {
             service: components["schemas"]["ServiceAnswer"];
         };
         /**
+         * ModelsAnswer
+         * @description GET /api/system/models.
+         */
+        ModelsAnswer: {
+            models: components["schemas"]["ModelAnswer"][];
+            count: number;
+        };
+        /**
+         * ModelAnswer
+         * @description One model that the installation uses, or could; null is what nobody has told.
+         */
+        ModelAnswer: {
+            name: string;
+            display_name: string;
+            /** @enum {unknown} */
+            task: "attributes" | "captions" | "object_detection" | "re_identification" | "risk_assessment";
+            /** @enum {unknown} */
+            where: "embedded" | "none" | "service";
+            url: string | null;
+            model: string | null;
+            version: string | null;
+            engine: string | null;
+            fallback: boolean | null;
+            loaded: boolean | null;
+            /** @enum {unknown} */
+            status: "degraded" | "healthy" | "off" | "unhealthy" | "unknown" | "waiting";
+            message: string;
+            since: string | null;
+            sha256: string | null;
+        };
+        /**
          * StorageAnswer
          * @description GET /api/system/storage.
          */
@@ -1671,6 +1959,7 @@ export interface components {
             images: components["schemas"]["FolderUse"];
             clips: components["schemas"]["FolderUse"];
             frames: components["schemas"]["FolderUse"] | null;
+            event_clips: components["schemas"]["FolderUse"] | null;
             archive: components["schemas"]["FolderUse"] | null;
             database_bytes: number;
             tables: components["schemas"]["TableSize"][];
@@ -1815,6 +2104,7 @@ export interface components {
             logs_deleted: number;
             thumbnails_deleted: number;
             images_deleted: number;
+            clips_deleted: number;
             space_reclaimed: number;
             retention_days: number;
             dry_run: boolean;
@@ -1843,6 +2133,7 @@ export interface components {
             gpu_stats_deleted: number;
             logs_deleted: number;
             images_deleted: number;
+            clips_deleted: number;
             space_reclaimed: number;
         };
         /**
@@ -1867,6 +2158,7 @@ export interface components {
             entry_point: boolean;
             /** @enum {unknown} */
             when_unavailable: "hold" | "notify";
+            scene_change_threshold: number | null;
             confirmed: boolean;
             /** @enum {unknown} */
             source: "api" | "folder";
@@ -1900,6 +2192,8 @@ export interface components {
              * @enum {unknown}
              */
             when_unavailable?: "hold" | "notify";
+            /** @default null */
+            scene_change_threshold?: number | null;
         };
         /**
          * Recorded
@@ -1922,6 +2216,53 @@ export interface components {
             entry_point?: boolean;
             /** @enum {unknown} */
             when_unavailable?: "hold" | "notify";
+            scene_change_threshold?: number | null;
+        };
+        /**
+         * SceneChangesAnswer
+         * @description A camera's changes, the newest first.
+         */
+        SceneChangesAnswer: {
+            scene_changes: components["schemas"]["SceneChangeAnswer"][];
+            count: number;
+        };
+        /**
+         * SceneChangeAnswer
+         * @description A change of a camera's view.
+         */
+        SceneChangeAnswer: {
+            id: string;
+            camera_id: string;
+            detected_at: string;
+            /** @enum {unknown} */
+            change_type: "angle_changed" | "unknown" | "view_blocked" | "view_tampered";
+            /** @enum {unknown} */
+            severity: "high" | "medium";
+            similarity_score: number;
+            structure: number;
+            threshold: number;
+            picture_id: string;
+            file_id: string;
+            file_path: string;
+            baseline_picture_id: string;
+            baseline_captured_at: string;
+            restored_at: string | null;
+            acknowledged: boolean;
+            acknowledged_at: string | null;
+            acknowledged_by: string | null;
+            links: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * SceneChangeDone
+         * @description A change is acknowledged.
+         */
+        SceneChangeDone: {
+            id: string;
+            acknowledged: boolean;
+            acknowledged_at: string;
+            acknowledged_by: string;
         };
         /**
          * EventsAnswer
@@ -1989,6 +2330,8 @@ export interface components {
             reviewed_by: string | null;
             reviewed_at: string | null;
             held: boolean;
+            tokens_in: number | null;
+            tokens_out: number | null;
             late: boolean;
             alert: boolean;
             alert_reason: "too_old" | null;
@@ -2096,6 +2439,8 @@ export interface components {
             reviewed_by: string | null;
             reviewed_at: string | null;
             held: boolean;
+            tokens_in: number | null;
+            tokens_out: number | null;
             late: boolean;
             alert: boolean;
             alert_reason: "too_old" | null;
@@ -2406,6 +2751,8 @@ export interface components {
             reviewed_by: string | null;
             reviewed_at: string | null;
             held: boolean;
+            tokens_in: number | null;
+            tokens_out: number | null;
             late: boolean;
             alert: boolean;
             alert_reason: "too_old" | null;
@@ -2474,6 +2821,39 @@ export interface components {
             object_type: string;
             detections: number;
             share: number;
+        };
+        /**
+         * CameraUptimes
+         * @description GET /api/analytics/camera-uptime.
+         */
+        CameraUptimes: {
+            cameras: components["schemas"]["CameraUptime"][];
+            time_zone: string;
+        };
+        /**
+         * CameraUptime
+         * @description The days of one camera, from its registration on.
+         */
+        CameraUptime: {
+            camera_id: string;
+            name: string;
+            last_seen_at: string | null;
+            uptime: number | null;
+            days: components["schemas"]["CameraDay"][];
+        };
+        /**
+         * CameraDay
+         * @description One day of a camera.
+         */
+        CameraDay: {
+            /** Format: date */
+            date: string;
+            pictures: number;
+            first_at: string | null;
+            last_at: string | null;
+            usual_silence_seconds: number | null;
+            overdue_seconds: number | null;
+            uptime: number | null;
         };
         /**
          * EnrichmentsAnswer
@@ -2645,6 +3025,41 @@ export interface components {
             };
         };
         /**
+         * NotificationConfig
+         * @description GET /api/notification/config.
+         */
+        NotificationConfig: {
+            notification_enabled: boolean;
+            available_channels: "webhook"[];
+            webhook_configured: boolean;
+            webhook_target: string | null;
+            webhook_timeout_seconds: number;
+            webhook_allowed_networks: string[];
+            waiting: number;
+        };
+        /**
+         * NotificationTest
+         * @description POST /api/notification/test.
+         */
+        NotificationTest: {
+            /** @enum {unknown} */
+            channel: "webhook";
+        };
+        /**
+         * NotificationTested
+         * @description What came of a message that was really sent.
+         */
+        NotificationTested: {
+            /** @enum {unknown} */
+            channel: "webhook";
+            success: boolean;
+            /** @enum {unknown} */
+            result: "away" | "refused" | "taken";
+            status: number | null;
+            seconds: number | null;
+            message: string;
+        };
+        /**
          * LedgerAnswer
          * @description The ledger in numbers, all of one moment; every file is in exactly one state.
          */
@@ -2770,6 +3185,10 @@ export interface components {
             model_version: string | null;
             parked_at: string;
             first_parked_at: string;
+            first_failed_at: string;
+            first_error_type: string;
+            last_failed_at: string;
+            retry_delays: number[];
             picture_id: string | null;
             file_id: string | null;
             batch_id: string | null;
@@ -2779,8 +3198,6 @@ export interface components {
             queue_name: string;
             error_type: string;
             attempt_count: number;
-            first_failed_at: string;
-            last_failed_at: string;
             links: {
                 [key: string]: string;
             };
@@ -2805,6 +3222,10 @@ export interface components {
             model_version: string | null;
             parked_at: string;
             first_parked_at: string;
+            first_failed_at: string;
+            first_error_type: string;
+            last_failed_at: string;
+            retry_delays: number[];
             picture_id: string | null;
             file_id: string | null;
             batch_id: string | null;
@@ -2814,12 +3235,11 @@ export interface components {
             queue_name: string;
             error_type: string;
             attempt_count: number;
-            first_failed_at: string;
-            last_failed_at: string;
             links: {
                 [key: string]: string;
             };
             original_job: string | null;
+            answer: string | null;
         };
         /**
          * Selection
@@ -2852,6 +3272,7 @@ export interface components {
         EventLineage: {
             event_id: string;
             camera_id: string;
+            notifications: components["schemas"]["NotificationFact"][];
             reviews: components["schemas"]["ReviewFact"][];
             assessments: components["schemas"]["AssessmentFact"][];
             batch: components["schemas"]["BatchFact"] | null;
@@ -2861,14 +3282,22 @@ export interface components {
             missing: string[];
         };
         /**
-         * ReviewFact
-         * @description What a person said about the event.
+         * NotificationFact
+         * @description Somebody was to be told of the event, and what came of it.
          */
-        ReviewFact: {
-            reviewed: boolean | null;
-            notes: string | null;
-            actor: string;
-            entry: components["schemas"]["Entry"];
+        NotificationFact: {
+            notification_id: string;
+            /** @enum {unknown} */
+            channel: "webhook";
+            late: boolean;
+            /** @enum {unknown} */
+            outcome: "failed" | "sent" | "waiting";
+            status: number | null;
+            seconds: number | null;
+            reason: string | null;
+            attempted_at: string | null;
+            requested: components["schemas"]["Entry"];
+            entry: components["schemas"]["Entry"] | null;
         };
         /**
          * Entry
@@ -2883,6 +3312,16 @@ export interface components {
             recorded_at: string;
             correlation_id: string;
             causation_id: string;
+        };
+        /**
+         * ReviewFact
+         * @description What a person said about the event.
+         */
+        ReviewFact: {
+            reviewed: boolean | null;
+            notes: string | null;
+            actor: string;
+            entry: components["schemas"]["Entry"];
         };
         /**
          * AssessmentFact
@@ -3162,6 +3601,8 @@ export interface components {
             entry_point: boolean;
             /** @enum {unknown} */
             when_unavailable: "hold" | "notify";
+            /** @default null */
+            scene_change_threshold?: number | null;
             confirmed: boolean;
             created_at: string;
             /** @default null */
@@ -3237,6 +3678,42 @@ export interface components {
             entry_points: string[];
             rules_version_now: string;
             entry: components["schemas"]["Entry"] | null;
+        };
+        /**
+         * ClipAnswer
+         * @description The clip of an event; null where none was made.
+         */
+        ClipAnswer: {
+            event_id: string;
+            available: boolean;
+            /** @default null */
+            url?: string | null;
+            /** @default null */
+            start_offset?: number | null;
+            /** @default null */
+            end_offset?: number | null;
+            /** @default null */
+            begins_at?: string | null;
+            /** @default null */
+            frames?: number | null;
+            /** @default null */
+            duration_seconds?: number | null;
+            /** @default null */
+            size_bytes?: number | null;
+            /** @default null */
+            generated_at?: string | null;
+        };
+        /**
+         * ClipWanted
+         * @description POST /api/events/{id}/clip/generate.
+         */
+        ClipWanted: {
+            /** @default -15 */
+            start_offset?: number;
+            /** @default 30 */
+            end_offset?: number;
+            /** @default false */
+            force?: boolean;
         };
         /**
          * LogsAnswer
@@ -3564,6 +4041,42 @@ export interface components {
                 };
             };
         };
+        /** @description Not Found. `camera_not_found`: No such camera; `scene_change_not_found`: This camera has no such scene change */
+        "404-camera_not_found-scene_change_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "camera_not_found" | "scene_change_not_found";
+                };
+            };
+        };
+        /** @description Not Found. `circuit_breaker_not_found`: No such circuit breaker */
+        "404-circuit_breaker_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "circuit_breaker_not_found";
+                };
+            };
+        };
+        /** @description Not Found. `clip_not_found`: No such clip */
+        "404-clip_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "clip_not_found";
+                };
+            };
+        };
         /** @description Not Found. `dead_letter_not_found`: No such parked entry */
         "404-dead_letter_not_found": {
             headers: {
@@ -3597,6 +4110,30 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code?: "detection_not_found" | "picture_not_found";
+                };
+            };
+        };
+        /** @description Not Found. `detection_not_found`: No such detection; `video_not_found`: This detection does not come from a video */
+        "404-detection_not_found-video_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "detection_not_found" | "video_not_found";
+                };
+            };
+        };
+        /** @description Not Found. `detection_not_found`: No such detection; `video_not_found`: This detection does not come from a video; `picture_not_found`: No such picture */
+        "404-detection_not_found-video_not_found-picture_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "detection_not_found" | "video_not_found" | "picture_not_found";
                 };
             };
         };
@@ -3669,6 +4206,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code?: "log_not_found";
+                };
+            };
+        };
+        /** @description Not Found. `model_not_found`: No such model */
+        "404-model_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "model_not_found";
                 };
             };
         };
@@ -3756,6 +4305,18 @@ export interface components {
                 };
             };
         };
+        /** @description Conflict. `request_in_progress`: The request with this idempotency key is not answered yet; `clip_without_pictures`: No picture of that time can be read */
+        "409-request_in_progress-clip_without_pictures": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "request_in_progress" | "clip_without_pictures";
+                };
+            };
+        };
         /** @description Conflict. `request_in_progress`: The request with this idempotency key is not answered yet; `confirmation_needed`: So many entries need a confirmation */
         "409-request_in_progress-confirmation_needed": {
             headers: {
@@ -3792,6 +4353,18 @@ export interface components {
                 };
             };
         };
+        /** @description Conflict. `request_in_progress`: The request with this idempotency key is not answered yet; `notification_not_configured`: This channel of notifications is not set up */
+        "409-request_in_progress-notification_not_configured": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "request_in_progress" | "notification_not_configured";
+                };
+            };
+        };
         /** @description Conflict. `request_in_progress`: The request with this idempotency key is not answered yet; `restart_needed`: This setting counts after a restart only */
         "409-request_in_progress-restart_needed": {
             headers: {
@@ -3813,6 +4386,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code?: "request_in_progress" | "service_not_supervised" | "service_disabled" | "service_failed";
+                };
+            };
+        };
+        /** @description Conflict. `request_in_progress`: The request with this idempotency key is not answered yet; `stage_not_heard_of`: No process has told of the stage yet */
+        "409-request_in_progress-stage_not_heard_of": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "request_in_progress" | "stage_not_heard_of";
                 };
             };
         };
@@ -3852,7 +4437,7 @@ export interface components {
                 };
             };
         };
-        /** @description Requested Range Not Satisfiable. `range_not_satisfiable`: The picture does not have that part */
+        /** @description Requested Range Not Satisfiable. `range_not_satisfiable`: The file does not have that part */
         "416-range_not_satisfiable": {
             headers: {
                 [name: string]: unknown;
@@ -3957,6 +4542,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code?: "history_missing" | "database_unavailable" | "redis_unavailable" | "service_unavailable";
+                };
+            };
+        };
+        /** @description Gateway Timeout. `stage_silent`: No process of the stage answered in time */
+        "504-stage_silent": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code?: "stage_silent";
                 };
             };
         };
@@ -4220,6 +4817,40 @@ export interface operations {
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
         };
     };
+    reset_circuit_breaker: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key with the same request has one effect. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BreakerResetDone"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-circuit_breaker_not_found"];
+            409: components["responses"]["409-request_in_progress-stage_not_heard_of"];
+            422: components["responses"]["422-idempotency_key_reused"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+            504: components["responses"]["504-stage_silent"];
+        };
+    };
     websocket_health: {
         parameters: {
             query?: never;
@@ -4470,6 +5101,59 @@ export interface operations {
             502: components["responses"]["502-service_action_failed"];
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
             504: components["responses"]["504-supervisor_silent"];
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelsAnswer"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    get_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelAnswer"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-model_not_found"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
         };
     };
     diagnostics: {
@@ -4927,6 +5611,80 @@ export interface operations {
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
         };
     };
+    list_scene_changes: {
+        parameters: {
+            query?: {
+                acknowledged?: boolean;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SceneChangesAnswer"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-camera_not_found"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    acknowledge_scene_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key with the same request has one effect. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+                change_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SceneChangeDone"];
+                };
+            };
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-camera_not_found-scene_change_not_found"];
+            409: components["responses"]["409-request_in_progress"];
+            422: components["responses"]["422-idempotency_key_reused"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
     list_events: {
         parameters: {
             query?: {
@@ -5350,6 +6108,35 @@ export interface operations {
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
         };
     };
+    camera_uptime: {
+        parameters: {
+            query: {
+                start_date: string;
+                end_date: string;
+                time_zone?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CameraUptimes"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
     event_enrichments: {
         parameters: {
             query?: never;
@@ -5528,6 +6315,67 @@ export interface operations {
             400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter-invalid_cursor"];
             401: components["responses"]["401-key_missing-wrong_key"];
             403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    notification_config: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotificationConfig"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    notification_test: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key with the same request has one effect. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NotificationTest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotificationTested"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter-invalid_json"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            409: components["responses"]["409-request_in_progress-notification_not_configured"];
+            413: components["responses"]["413-body_too_large"];
+            415: components["responses"]["415-not_json_content"];
+            422: components["responses"]["422-invalid_body-idempotency_key_reused"];
             429: components["responses"]["429-too_many_requests"];
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
         };
@@ -6100,6 +6948,99 @@ export interface operations {
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
         };
     };
+    detection_video: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
+            /** @description Partial Content */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-detection_not_found-video_not_found"];
+            410: components["responses"]["410-picture_gone-picture_changed-picture_redacted"];
+            416: components["responses"]["416-range_not_satisfiable"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    detection_video_thumbnail: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": string;
+                };
+            };
+            /** @description Partial Content */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": string;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-detection_not_found-video_not_found-picture_not_found"];
+            410: components["responses"]["410-picture_gone-picture_changed-picture_redacted"];
+            416: components["responses"]["416-range_not_satisfiable"];
+            422: components["responses"]["422-picture_unreadable"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
     camera_file: {
         parameters: {
             query?: never;
@@ -6141,6 +7082,118 @@ export interface operations {
             401: components["responses"]["401-key_missing-wrong_key"];
             403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing-file_not_served"];
             404: components["responses"]["404-camera_not_found-file_not_found"];
+            416: components["responses"]["416-range_not_satisfiable"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    event_clip: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClipAnswer"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-event_not_found"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    generate_clip: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key with the same request has one effect. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ClipWanted"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClipAnswer"];
+                };
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter-invalid_json"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-event_not_found"];
+            409: components["responses"]["409-request_in_progress-clip_without_pictures"];
+            413: components["responses"]["413-body_too_large"];
+            415: components["responses"]["415-not_json_content"];
+            422: components["responses"]["422-invalid_body-idempotency_key_reused"];
+            429: components["responses"]["429-too_many_requests"];
+            503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];
+        };
+    };
+    clip_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
+            /** @description Partial Content */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400-bad_request-invalid_parameter-unknown_parameter"];
+            401: components["responses"]["401-key_missing-wrong_key"];
+            403: components["responses"]["403-role_too_low-outside_scope-csrf_token_missing"];
+            404: components["responses"]["404-clip_not_found"];
             416: components["responses"]["416-range_not_satisfiable"];
             429: components["responses"]["429-too_many_requests"];
             503: components["responses"]["503-database_unavailable-redis_unavailable-service_unavailable"];

@@ -4,6 +4,7 @@
 
 import { ApiError, Client } from "./client.js";
 import { $, element, saying, words } from "./page.js";
+import { SceneFeed } from "./scenes.js";
 import { ServicePanel } from "./services.js";
 import { UnverifiedFeed } from "./unverified.js";
 
@@ -21,6 +22,10 @@ let older = null;
 /** @type {string | null} How far the live feed has told us */
 let cursor = null;
 let loading = new AbortController();
+/** How far the list may be behind the live feed; what is told meanwhile is put upon it. */
+const BEHIND_MS = 10_000;
+/** @type {{ at: number, message: import("./types").Message }[]} What was told of events lately */
+let lately = [];
 let backOff = 1000;
 /** @type {WebSocket | null} What tells what is new */
 let feed = null;
@@ -231,6 +236,7 @@ async function load(from = null) {
   loading.abort();
   loading = new AbortController();
   const { signal } = loading;
+  const since = Date.now() - BEHIND_MS;
   const page = await guarded(() => client.get("/api/events", { query, signal }).catch(
     (error) => { if (signal.aborted) return null; throw error; }));
   if (!page) return;
@@ -240,6 +246,7 @@ async function load(from = null) {
     unseen.load();
   }
   page.events.forEach((event) => show(event));
+  if (!from) lately.filter(({ at }) => at >= since).forEach(({ message }) => tell(message));
   older = page.next_cursor;
   $("older").hidden = !older;
   $("empty").hidden = $("timeline").childElementCount > 0;
@@ -259,6 +266,7 @@ async function loadCameras() {
   $("camera").value = cameras.has(chosen) ? chosen : "";
   const found = known.cameras.filter((camera) => camera.status === "unregistered");
   $("unregistered").hidden = !found.length;
+  scenes.load(known.cameras.map((camera) => camera.id));
   $("unregistered").replaceChildren(...found.map(unregistered));
 }
 
@@ -284,6 +292,7 @@ async function enter() {
   if (session instanceof ApiError && session.status === 401) return signIn();
   const known = session instanceof Error ? null : session;
   client.changeToken = known?.csrf_token ?? null;
+  scenes.mayAcknowledge = known?.role !== "viewer";
   $("who").hidden = !known?.required;
   $("who-name").textContent = known?.name ?? "";
   $("login").hidden = true;
@@ -353,6 +362,28 @@ function hear(message) {
       live("live", "good");
       guarded(loadCameras).then(() => (message.resumed ? undefined : load()));
       break;
+    case "event":
+    case "event_reviewed":
+      lately = [...lately.filter(({ at }) => at > Date.now() - 6 * BEHIND_MS),
+        { at: Date.now(), message }];
+      tell(message);
+      break;
+    case "unverified_activity":
+      unseen.hear(message.data);
+      break;
+    case "scene_change":
+      scenes.hear(message.data);
+      break;
+    case "camera_status":
+      setTimeout(() => guarded(loadCameras), 500);
+      break;
+  }
+}
+
+// Show what the live feed says of an event; told again, it changes nothing.
+/** @param {import("./types").Message} message */
+function tell(message) {
+  switch (message.type) {
     case "event": {
       const { data } = message;
       const picture = data.picture_id && `/api/pictures/${data.picture_id}`;
@@ -361,17 +392,11 @@ function hear(message) {
       show(/** @type {Shown} */ ({ ...told, ...links }), !events.has(data.id));
       break;
     }
-    case "unverified_activity":
-      unseen.hear(message.data);
-      break;
     case "event_reviewed": {
       const { event_id: id, ...told } = message.data;
       if (events.has(id)) show({ ...told, id });
       break;
     }
-    case "camera_status":
-      setTimeout(() => guarded(loadCameras), 500);
-      break;
   }
 }
 
@@ -420,6 +445,7 @@ $("older").addEventListener("click", () => load(older));
 $("filters").addEventListener("change", () => load());
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 const panel = new ServicePanel(client, guarded);
+const scenes = new SceneFeed(client, guarded, { thumbnail, moment, cameraName });
 const unseen = new UnverifiedFeed(client, guarded, { thumbnail, moment, cameraName });
 enter();
 health();

@@ -65,6 +65,7 @@ export interface Elements {
   "sign-out": HTMLButtonElement;
   timeline: HTMLOListElement;
   unverified: HTMLOListElement;
+  "scene-changes": HTMLOListElement;
   services: HTMLDetailsElement;
   "service-rows": HTMLTableSectionElement;
   empty: HTMLElement;
@@ -85,6 +86,14 @@ export interface Elements {
 /** An event as the timeline has it: of a page of the API, or told by the live feed. */
 export type Shown = Pick<Schemas["EventAnswer"], "id" | "camera_id"> & Partial<Schemas["EventAnswer"]>;
 
+type Change = Schemas["SceneChangeAnswer"];
+
+/** What /ws/events tells of a change of a camera's view. */
+export type SceneChangeTold = { camera_id: string; ids: string[]; at: string } & (
+  | ({ change: "detected" } & Pick<Change, "change_type" | "severity" | "similarity_score" | "links">)
+  | { change: "restored" | "acknowledged" }
+);
+
 /** A message of /ws/events; docs/websockets.md says which there are. */
 export type Message = { cursor?: string } & (
   | { type: "hello"; resumed: boolean }
@@ -92,6 +101,7 @@ export type Message = { cursor?: string } & (
   | { type: "unverified_activity"; data: Omit<Schemas["UnverifiedAnswer"], "state" | "event_id"> }
   | { type: "event_reviewed"; data: { event_id: string; camera_id: string; reviewed?: boolean } }
   | { type: "camera_status"; data: { camera_id: string } }
+  | { type: "scene_change"; data: SceneChangeTold }
 );
 
 /** A JSON schema, as far as the page of the API shows it. */

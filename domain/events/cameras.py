@@ -21,6 +21,8 @@ class CameraRegistered(Event, frozen=True, kw_only=True):
     entry_point: bool = False
     """True when the camera looks at a door, gate or window through which one gets in."""
     when_unavailable: WhenUnavailable = "hold"
+    scene_change_threshold: float | None = None
+    """In the place of SCENE_CHANGE_THRESHOLD; None: that counts."""
 
 
 class CameraUpdated(Event, frozen=True, kw_only=True):
@@ -33,6 +35,8 @@ class CameraUpdated(Event, frozen=True, kw_only=True):
     enabled: bool | None = None
     entry_point: bool | None = None
     when_unavailable: WhenUnavailable | None = None
+    scene_change_threshold: float | None = None
+    """0: SCENE_CHANGE_THRESHOLD counts again."""
     confirmed: bool | None = None
     """True once a person has taken over a camera that was found as a folder."""
 

@@ -1,8 +1,23 @@
 """Stream `parked`: entries that were given up, and what became of them."""
 
+from datetime import datetime
 from typing import ClassVar
 
+import msgspec
+
 from domain.events.base import Event
+
+
+class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that a handler failed at an entry."""
+
+    attempt: int
+    """Which of its deliveries that was."""
+    at: datetime
+    cause: str
+    """Class of the error."""
+    retry_seconds: float | None = None
+    """How long it then waited for the next try; None: it was parked."""
 
 
 class EntryParked(Event, frozen=True, kw_only=True):
@@ -23,10 +38,14 @@ class EntryParked(Event, frozen=True, kw_only=True):
     """Class of the error; parked entries are grouped by it."""
     error: str
     attempts: int
+    failures: tuple[FailedAttempt, ...] = ()
+    """Each time that it failed, the last one included; empty where nobody wrote it down."""
     service_version: str
     model: str | None = None
     """The model that refused it and its version, where one was asked."""
     model_version: str | None = None
+    answer: str | None = None
+    """The beginning of what the model said instead of what was agreed, where it said anything."""
     picture_id: str | None = None
     file_id: str | None = None
     batch_id: str | None = None

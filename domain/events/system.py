@@ -69,6 +69,24 @@ class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Id of the request that this is the answer to."""
 
 
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which model a service said to be; None is what nobody told."""
+
+    model: str
+    version: str | None = None
+    engine: str | None = None
+    fallback: bool = False
+    sha256: str | None = None
+    """Of the model's file, where it lies beside the telling process and came with a manifest."""
+
+    @property
+    def line(self) -> str:
+        """Return the model in one line, for people."""
+        named = " ".join(filter(None, (self.model, self.version)))
+        by = f" by {self.engine}" if self.engine else ""
+        return named + by + (" (offline fall-back, not RT-DETRv2)" if self.fallback else "")
+
+
 class ServiceStateChanged(Event, frozen=True, kw_only=True):
     """A service went away or came back: one that a stage depends on, or that `hsi up` runs."""
 
@@ -84,6 +102,8 @@ class ServiceStateChanged(Event, frozen=True, kw_only=True):
     """Stages of the telling process that pause because of it; None in events of before this."""
     process: ProcessFacts | None = None
     """None for a service that the telling process does not run."""
+    model: ModelFacts | None = None
+    """Which model answered the last check that was answered; None: it is no model, or none was."""
 
     @property
     def occurred_at(self) -> datetime:
@@ -104,6 +124,45 @@ class ServiceControlRequested(Event, frozen=True, kw_only=True):
     @property
     def occurred_at(self) -> datetime:
         return self.requested_at
+
+
+class BreakerResetRequested(Event, frozen=True, kw_only=True):
+    """Somebody asked that a stage which waits for its service tries it now."""
+
+    TAG: ClassVar[str] = "circuit_breaker.reset_requested"
+    STREAM: ClassVar[str] = "system"
+
+    stage: str
+    actor: str
+    requested_at: Moment
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.requested_at
+
+
+BreakerTried = Literal["passed", "failed", "pending", "was_closed"]
+"""What came of the try: `pending`, nothing yet; `was_closed`, there was nothing to reset (as
+breakers are read, a closed one lets work through)."""
+
+
+class BreakerReset(Event, frozen=True, kw_only=True):
+    """A process has reset its breaker of a stage: waits begin anew, and the service was tried."""
+
+    TAG: ClassVar[str] = "circuit_breaker.reset"
+    STREAM: ClassVar[str] = "system"
+
+    stage: str
+    process: str
+    """Which consumer of the stage did it; others have breakers of their own."""
+    tried: BreakerTried
+    reset_at: Moment
+    answers: str
+    """Id of the request that this is the answer to."""
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.reset_at
 
 
 class SettingsApplied(Event, frozen=True, kw_only=True, omit_defaults=False):
@@ -187,6 +246,7 @@ class RetentionFinished(Event, frozen=True, kw_only=True):
     images_deleted: int
     space_reclaimed: int
     logs_deleted: int = 0
+    clips_deleted: int = 0
 
     @property
     def occurred_at(self) -> datetime:

@@ -1,7 +1,7 @@
 """`hsi models load|unload|promote|rollback`: what a Triton server serves, judged by a picture."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from inference.images import decode
 from inference.labels import COCO_LABELS
 from inference.model_control import ModelControl, controlling
 from inference.model_switch import Golden, Target, judged, last_switch, switch, versions_of
+from inference.version_policy import CONFIG, pinned_version
 from runtime.settings import PROJECT_ROOT, Settings, load_settings
 
 GOLDEN_PICTURE = PICTURES / "porch-1-01.jpg"
@@ -55,7 +56,8 @@ def load(
     """Load a model, or load it again, and let it look at the golden picture.
 
     Ends with 0 when it is ready and saw what it must, else with 1. A model that was not loaded
-    before and does not see what it must is unloaded again.
+    before and does not see what it must is unloaded again. A load that would let another version
+    serve than now is refused: that is a promotion.
 
     Examples: `hsi models load` · `hsi models load rtdetrv2_cpu --url grpc://gpu-box:8001`
     """
@@ -64,6 +66,7 @@ def load(
 
     async def work(control: ModelControl) -> str:
         before = await control.ready(model)
+        _refuse_to_switch(target, before)
         versions = await control.load(model)
         try:
             seen = await judged(target, wanted)
@@ -193,6 +196,17 @@ def _wanted(words: str) -> tuple[str, float]:
     if not 0 < least <= 1:
         raise PermanentError(f"--expect {words}: the score is a number above 0, up to 1")
     return label, least
+
+
+def _refuse_to_switch(target: Target, ready: Sequence[str]) -> None:
+    """Refuse to load what would replace a version that serves: nobody has judged it yet."""
+    wanted = pinned_version(target.folder / CONFIG) or _highest(target)
+    if ready and str(wanted) not in ready:
+        raise PermanentError(
+            f"{target.model} serves version {', '.join(ready)}, and a load would let version "
+            f"{wanted} serve unseen: `hsi models promote {wanted} --model {target.model}` judges "
+            "it first"
+        )
 
 
 def _highest(target: Target) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from domain.errors import HsiError, PermanentError
-from hsi.models.control import REPOSITORY, Repository, Url
+from hsi.models.control import REPOSITORY, Repository, Url, triton_url
 from hsi.models.fetch import tell_detector
 from inference import weights
 from inference.model_control import LoadedVersion, controlling
@@ -59,12 +59,14 @@ def show(
 ) -> None:
     """Show which models lie where, their version, checksum, size and licence, and what is loaded.
 
-    Ends with 1 when a file is damaged.
+    Ends with 1 when a file is damaged, or the server of --url does not answer.
 
     Examples: `hsi models list` · `hsi models list --verify` ·
     `hsi models list --url grpc://gpu-box:8001 --repository /srv/models --json`
     """
     settings = load_settings(env_file)
+    if url is not None:
+        triton_url(settings, url)
     server, loaded = _asked(settings, url)
     installed = installed_in(ModelRepository(repository), loaded, verify=verify)
     files = files_of(settings.models_dir, verify=verify)
@@ -80,7 +82,7 @@ def show(
         _tell_cache(console, settings.models_dir, files)
         _tell_repository(console, repository, server, installed)
     states = [state for _, state, _ in files] + [version.files for version in installed]
-    if "damaged" in states:
+    if "damaged" in states or (url is not None and loaded is None):
         raise typer.Exit(1)
 
 
@@ -134,8 +136,13 @@ def _asked(settings: Settings, url: str | None) -> tuple[str, tuple[LoadedVersio
 def installed_in(
     repository: ModelRepository, loaded: tuple[LoadedVersion, ...] | None, *, verify: bool
 ) -> list[Installed]:
-    """Return every version that lies in a repository, with what a server says of it."""
+    """Return every version that lies in a repository, with what a server says of it.
+
+    Raises PermanentError for a folder that is not there.
+    """
     folder = repository.folder
+    if not folder.is_dir():
+        raise PermanentError(f"--repository {folder} is no folder that this machine sees")
     models = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     return [
         _version(repository, model, version, loaded, verify=verify)

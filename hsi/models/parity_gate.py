@@ -17,7 +17,7 @@ from domain.errors import PermanentError, ServiceUnavailableError
 from hsi.models import real_pictures
 from hsi.models.real_pictures import NAMES, Pictures
 from inference.model_control import LOAD_SECONDS
-from inference.parity import HALF_PRECISION, Parity, Seen, Tolerance, compare
+from inference.parity import HALF_PRECISION, Parity, Seen, compare
 from inference.repository import Candidate
 from inference.triton_channel import TritonRefusedError, connect, refusals
 from inference.version_policy import CONFIG
@@ -29,20 +29,20 @@ _TYPES = {"images": "UINT8", "orig_target_sizes": "INT64"}
 
 async def judge(
     url: str,
+    ca_path: Path | None,
     candidate: Candidate,
     reference: Path,
     pictures: Pictures,
     templates: Path,
-    tolerance: Tolerance = HALF_PRECISION,
 ) -> Parity:
     """Return how the candidate, served by the Triton at `url`, compares with the graph.
 
-    Raises PermanentError where the server cannot load or run it, ServiceUnavailableError where it
-    does not answer.
+    `ca_path` is the authority behind grpcs://, None for the system's. Raises PermanentError where
+    the server cannot load or run it, ServiceUnavailableError where it does not answer.
     """
     expected = real_pictures.seen_by_graph(reference, pictures)
     async with AsyncExitStack() as stack:
-        client = connect(url)
+        client = connect(url, ca_path)
         stack.push_async_callback(client.close)
         try:
             with refusals():
@@ -52,7 +52,7 @@ async def judge(
             if error.status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise ServiceUnavailableError("detector", said) from error
             raise PermanentError(said) from error
-    return compare(expected, seen, pictures.longer_sides, tolerance)
+    return compare(expected, seen, pictures.longer_sides, HALF_PRECISION)
 
 
 async def _asked(

@@ -26,6 +26,7 @@ from inference.repository import (
     Repository,
     sha256_and_size,
 )
+from runtime.settings import load_settings
 
 MAX_BATCH = 16
 """The max_batch_size of triton_models/rtdetrv2; Triton refuses a plan for less."""
@@ -100,7 +101,8 @@ def gated(wish: Wish, url: str, judged: Candidate, console: Console) -> None:
     record = plan_record.read(wish.plan)
     if record.onnx_sha256 != sha256_and_size(wish.graph)[0]:
         raise PermanentError(f"{wish.plan} was not built from {wish.graph}: build it again")
-    parity = asyncio.run(parity_gate.judge(url, judged, wish.graph, pictures, TEMPLATES))
+    trust = load_settings().ai_ca_path
+    parity = asyncio.run(parity_gate.judge(url, trust, judged, wish.graph, pictures, TEMPLATES))
     plan_record.write(wish.plan, msgspec.structs.replace(record, parity=parity))
     if not parity.holds:
         raise PermanentError(

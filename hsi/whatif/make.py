@@ -16,6 +16,7 @@ from domain.prompt import Prompt
 from domain.risk import CameraView
 from domain.rule_weights import Rules
 from domain.whatif import Knobs, Tunables
+from hsi.camera_folder import pictures_of
 from hsi.whatif.folder import Asked, Plan, RunFolder
 from hsi.whatif.known import known_events
 from hsi.whatif.models import ModelSay, Redetector
@@ -32,7 +33,6 @@ from hsi.whatif.wishes import (
     with_changes,
 )
 from inference.detectors import DetectorOptions, open_detector
-from inference.pictures import PictureStore
 from runtime.embedded import AlreadyRunningError, EmbeddedServers
 from runtime.embedded.folders import Folders
 from runtime.settings import Settings
@@ -75,11 +75,6 @@ def log_url(settings: Settings) -> Iterator[str]:
         yield servers.redis_url or ""
     finally:
         servers.stop()
-
-
-def pictures_of(settings: Settings) -> PictureStore:
-    """Return where the pictures lie."""
-    return PictureStore(settings.foscam_base_path, settings.state_dir / "frames")
 
 
 async def make(order: Order, folder: RunFolder, url: str, progress: Progress) -> Result:

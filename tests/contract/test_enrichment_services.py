@@ -82,6 +82,7 @@ async def test_each_service_answers_what_its_contract_says(
         % b",".join([b"0"] * 32),
         b"x" * (2 << 20),
         b"\xff\xfe",
+        b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     ],
 )
 async def test_what_breaks_the_contract_is_an_error_and_no_empty_answer(

@@ -40,9 +40,7 @@ class Server:
     model: str
 
     def client(self, key: str | None = KEY) -> RiskModel:
-        return LlamaRiskModel(
-            self.url, api=self.api, api_key=key, timeouts=TIMEOUTS, prompt=SHORT
-        )
+        return LlamaRiskModel(self.url, api=self.api, api_key=key, timeouts=TIMEOUTS, prompt=SHORT)
 
 
 @pytest.fixture(params=["fake-chat", "fake-completion", "real-chat", "real-completion"])

@@ -21,6 +21,7 @@ ADMIN = "lion-is-the-key-of-the-administrator"
 MISTYPED = "lion-is-the-key-of-the-administratox"
 MODEL_KEY = "tiger-in-the-model-key"
 CLIP_PASSWORD = "zebra-in-the-address"
+WEBHOOK_PATH = "panda-in-the-path-of-the-webhook"
 
 
 async def test_settings_change_at_once_and_nothing_written_holds_a_secret(
@@ -39,6 +40,8 @@ async def test_settings_change_at_once_and_nothing_written_holds_a_secret(
         # Nobody answers at either: messages about them are what could give something away.
         NEMOTRON_URL="http://127.0.0.1:9",
         NEMOTRON_API_KEY=MODEL_KEY,
+        DEFAULT_WEBHOOK_URL=f"http://127.0.0.1:9/{WEBHOOK_PATH}",
+        WEBHOOK_ALLOWED_NETWORKS='["127.0.0.1/32"]',
     ) as house:
         await asyncio.to_thread(house.start)
         async with _session(house, ADMIN) as session:
@@ -46,8 +49,12 @@ async def test_settings_change_at_once_and_nothing_written_holds_a_secret(
             await _edits(house, session, runtime_env)
             await _errs(house, session)
             shown = {"/api/logs": await _logs(session)}
-            for path in ("/api/audit?limit=500", "/api/system/config", "/api/system/health"):
+            for path in (
+                *("/api/audit?limit=500", "/api/system/config", "/api/system/health"),
+                *("/api/notification/config", "/api/system/services"),
+            ):
                 shown[path] = json.dumps(await _json(session, path))
+            assert '"notify"' in shown["/api/system/services"]
         done = await asyncio.to_thread(_commands, house)
         written = await asyncio.to_thread(lambda: dict(_written(house)))
         assert await asyncio.to_thread(house.stop) == 0
@@ -121,6 +128,8 @@ async def _errs(house: Installation, session: ClientSession) -> None:
     body = {"level": "ERROR", "message": f"the page knows {MODEL_KEY} and {ADMIN}"}
     async with session.post("/api/logs/frontend", json=body) as response:
         assert response.status == 200
+    async with session.post("/api/notification/test", json={"channel": "webhook"}) as response:
+        assert (await response.json())["result"] == "away"
 
 
 async def _logs(session: ClientSession) -> str:
@@ -191,7 +200,7 @@ def _no_secret(house: Installation, texts: dict[str, str]) -> None:
     assert sum(map(len, texts.values())) > 100_000
     key_file = house.folder / "certs/server.key"
     (*_, a_line_of_the_key, _) = key_file.read_text().strip().splitlines()
-    secrets = (ADMIN, MISTYPED, MODEL_KEY, CLIP_PASSWORD, servers_secret(house))
+    secrets = (ADMIN, MISTYPED, MODEL_KEY, CLIP_PASSWORD, WEBHOOK_PATH, servers_secret(house))
     for place, text in texts.items():
         for secret in (*secrets, a_line_of_the_key):
             assert secret not in text, (place, text[max(0, text.find(secret) - 200) :][:400])

@@ -14,6 +14,7 @@ from support.enrichments import Services
 from support.logs import until
 from support.serving import BEGIN, Served, Story, drawn, served, story
 
+from domain.events import ModelFacts
 from runtime.settings import PROJECT_ROOT
 from streams.names import stream_key
 
@@ -94,6 +95,7 @@ async def test_the_role_enriches_what_was_there_before_it_and_what_comes(
     states = {row.service: row for row in await installed.api.services.queries.service_states()}
     assert states["clip"].status == "healthy"
     assert states["clip"].message == "stub 1.0 by http"
+    assert states["clip"].model == ModelFacts(model="stub", version="1.0", engine="http")
 
 
 async def _both(installed: Installed, tale: Story) -> bool:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from support.browser import CHROMIUM, browsing
+from support.browser import CHROMIUM, Page, browsing
 from support.histories import unverified
-from support.serving import served, story
+from support.serving import Served, served, story
 
 from domain.events import ImageReceived, RiskAssessed
 
@@ -44,3 +44,30 @@ async def test_the_page_tells_of_what_waits_and_what_became_of_it(
             assert await page.evaluate(late) == ["late", "too old to alert"]
             assert not await page.evaluate("document.querySelector('#timeline article.new')")
             await page.until(f"{said}?.includes('it belongs to an event')")
+            await what_is_told_while_the_list_is_fetched_stays(api, page)
+
+
+HOLD = """
+const ask = window.fetch;
+window.fetch = async (url, options) => {
+  const answered = await ask(url, options);
+  if (String(url).startsWith("/api/events?")) await new Promise((go) => (window.release = go));
+  return answered;
+};
+document.querySelector("#filters").dispatchEvent(new Event("change"));
+"""
+
+
+async def what_is_told_while_the_list_is_fetched_stays(api: Served, page: Page) -> None:
+    """The list was answered before an event was told, and shown after it."""
+    await page.evaluate(HOLD)
+    await page.until("window.release")
+    told = story("front", 2)
+    await api.append(*told.events)
+    shown = f"document.querySelector('article[data-id=\"{told.event_id}\"]')"
+    await page.until(shown)
+    await page.evaluate("window.before = document.querySelector('#timeline').firstChild")
+    await page.evaluate("window.release()")
+    await page.until("!window.before.isConnected")
+    await page.until("document.querySelectorAll('#timeline article').length === 2")
+    assert await page.evaluate(f"Boolean({shown})")

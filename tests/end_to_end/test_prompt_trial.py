@@ -124,7 +124,7 @@ async def test_an_own_prompt_is_compared_with_the_one_in_service(installed: Inst
             return len(await all_of(api.log, "trials")) == 2
 
         await until(compared, seconds=60)
-        assert os.getpriority(os.PRIO_PROCESS, trial) == 19  # It gives way to the main line.
+        assert os.sched_getscheduler(trial) == os.SCHED_IDLE  # It gives way to the main line.
     await api.project()
     told_of = await installed.said("trial", "status")
     (row,) = told_of["prompts"]

@@ -16,6 +16,9 @@ from support.installation import Installation, gone, installed
 from support.models import demo_picture
 from support.servers import wait_until
 
+from hsi.camera_folder import pictures_of
+from runtime.settings import load_settings
+
 
 async def _detect(_: web.Request) -> web.Response:
     person = {"class": "person", "confidence": 0.97, "bbox": _box()}
@@ -62,6 +65,8 @@ async def test_up_through_deaths_and_up_again(state_folder: Path, detector_url: 
         assert first["watch"] == first["detect"]
         installation.drop("Front Door", "one.jpg", demo_picture("yard-1-01.jpg"))
         await events_of(installation, 1)
+        beside = load_settings(environ={"HSI_STATE_DIR": str(installation.state)})
+        assert pictures_of(beside).read("camera:Front Door/one.jpg")
 
         for role in ("valkey", "watch", "project", "api", "postgres"):
             await asyncio.to_thread(_kill_and_wait_for_another, installation, role)

@@ -4,6 +4,7 @@
 """
 
 import os
+from typing import Any
 
 import psycopg
 import pytest
@@ -65,6 +66,8 @@ async def test_the_checker_notices_what_is_lost_doubled_or_behind() -> None:
                 "INSERT INTO unverified VALUES (%s, %s, %s, %s, now(), now(), %s, %s)", row
             )
             complaints["unverified"] = found(house)
+            notify_again(log)
+            complaints["notified"] = found(house)
         picture = min(house.cameras.glob("*/*.jpg"))
         picture.rename(picture.with_name(".hidden.tmp"))
         complaints["folder"] = found(house)
@@ -77,7 +80,17 @@ async def test_the_checker_notices_what_is_lost_doubled_or_behind() -> None:
     rows = "rows of what was told unverified: 1 too many"
     assert any(c.startswith(rows) for c in complaints["unverified"])
     assert any(c.startswith("checkpoint of timeline") for c in complaints["gone"])
+    told = "notifications told as sent: 1 too many"
+    assert any(c.startswith(told) for c in complaints["notified"])
     assert any(c.startswith("files told in the log") for c in complaints["folder"])
+
+
+def notify_again(log: Redis) -> None:
+    """Tell of a notification as sent once more."""
+    lane = next(k for k in log.scan_iter("hsi:*:alerts") if log.xlen(k))
+    entries: Any = log.xrange(lane)
+    fields = next(f for _, f in entries if f[b"type"] == b"notification.sent/1")
+    log.xadd(lane, {**fields, b"id": b"another"})
 
 
 def found(house: House) -> list[str]:
@@ -99,3 +112,5 @@ async def test_nothing_is_lost_and_nothing_doubled_through_kills_pauses_cuts_and
     assert report.cuts.total() >= 3
     assert report.fills.total() == 1
     assert report.verdict.counts["told unverified"] >= 1
+    messages = report.verdict.counts["messages of notifications"]
+    assert messages >= report.verdict.counts["notifications"] >= 1

@@ -1,10 +1,15 @@
 """Trends by the days of a time zone."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
-from support.serving import Served, served, story
+from support.histories import image
+from support.serving import BEGIN, Served, served, story
+
+from domain.events import CameraRegistered, Event
 
 DAYS = "start_date=2025-12-30&end_date=2025-12-31"
 
@@ -60,6 +65,22 @@ async def test_a_day_is_that_of_the_time_zone(api: Served) -> None:
             await api.problem(path, "invalid_parameter", status=400)
 
 
+async def test_a_day_of_23_hours_and_one_of_25_are_whole_days(api: Served) -> None:
+    """Berlin's clocks change on 29 March and 25 October 2026."""
+    for first, last, after in (
+        ("2026-03-28T23:30", "2026-03-29T21:30", "2026-03-29T22:30"),
+        ("2026-10-24T22:30", "2026-10-25T22:30", "2026-10-25T23:30"),
+    ):
+        times = [datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (first, last, after)]
+        minutes = [(each - BEGIN) // timedelta(minutes=1) for each in times]
+        await api.append(*(event for each in minutes for event in story("yard", each).events))
+        span = f"start_date={first}Z&end_date={after}:59Z&time_zone=Europe/Berlin"
+        said = await api.json(f"/api/analytics/risk-history?{span}")
+        days = [(day["date"], day["events"]) for day in said["days"]]
+        day = times[1].date()
+        assert days == [(str(day), 2), (str(day + timedelta(days=1)), 1)]
+
+
 async def test_shares_add_up_to_everything_that_was_seen(api: Served) -> None:
     said = await api.json(f"/api/analytics/object-distribution?{DAYS}")
     assert said["objects"] == [{"object_type": "person", "detections": 3, "share": 1.0}]
@@ -70,3 +91,43 @@ async def test_shares_add_up_to_everything_that_was_seen(api: Served) -> None:
     await api.problem(path, "invalid_parameter", status=400)
     long = f"{path}?start_date=2020-01-01&end_date=2022-01-01"
     await api.problem(long, "invalid_parameter", status=400)
+
+
+def _quiet_nights(days: int) -> list[Event]:
+    """Return pictures at 7 and at 19 o'clock of each day: silences of twelve hours."""
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    moments = [first + timedelta(days=day, hours=hour) for day in range(days) for hour in (7, 19)]
+    return [
+        msgspec.structs.replace(image(number, "yard"), captured_at=moment)
+        for number, moment in enumerate(moments)
+    ]
+
+
+async def test_a_quiet_camera_is_up_and_a_silent_one_overdue(api: Served) -> None:
+    registered = CameraRegistered(camera_id="yard", name="Yard", folder="yard", source="api")
+    await api.append(registered, *_quiet_nights(12))
+    await _created(api, "2026-01-01")
+    asked = "start_date=2026-01-05&end_date=2026-01-18&time_zone=UTC"
+    said = await api.json(f"/api/analytics/camera-uptime?{asked}")
+    (camera,) = said["cameras"]
+    assert (camera["camera_id"], camera["name"], said["time_zone"]) == ("yard", "Yard", "UTC")
+    days = {day["date"]: day for day in camera["days"]}
+    assert len(days) == 14
+    # A week is needed to know the habit; then nights are no outages.
+    early, quiet = days["2026-01-05"], days["2026-01-10"]
+    assert (early["pictures"], early["uptime"], early["usual_silence_seconds"]) == (2, None, None)
+    assert (quiet["uptime"], quiet["overdue_seconds"]) == (1.0, 0)
+    assert quiet["usual_silence_seconds"] == 12 * 3600
+    # The last picture came on the 12th at 19:00: it was overdue from the 13th at 19:00 on.
+    assert (days["2026-01-12"]["uptime"], days["2026-01-12"]["pictures"]) == (1.0, 2)
+    assert days["2026-01-13"]["overdue_seconds"] == 5 * 3600
+    assert days["2026-01-13"]["uptime"] == round(19 / 24, 4)
+    assert (days["2026-01-15"]["uptime"], days["2026-01-15"]["pictures"]) == (0.0, 0)
+    assert days["2026-01-15"]["last_at"] is None
+    assert camera["uptime"] is not None
+
+
+async def _created(api: Served, day: str) -> None:
+    """Let the camera have been registered on a day; the log says now."""
+    async with api.services.queries._pool.connection() as connection:
+        await connection.execute("UPDATE cameras SET created_at = %s WHERE id = 'yard'", [day])

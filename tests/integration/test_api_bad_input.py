@@ -1,14 +1,19 @@
 """Bad input on every route: an answer with a stable code, never a 500."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.serving import Served, served, story
 from yarl import URL
+
+from api.limits_config import RateLimitConfig
+from api.services import ApiConfig
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,15 @@ DEEP = b'{"name":' + b"[" * 30_000 + b"]" * 30_000 + b"}"
 CLEANUP = "/api/system/cleanup"
 ODD_IDS = ("%00", "..%2f..%2fetc", "%0a", "x" * 5000, "%ff%fe", "a%20b", "'%3b--", "%F0%9F%98%80")
 EVENT = story("front").event_id
+ODD_HEADERS = (
+    *("Origin", "X-Forwarded-For", "X-Forwarded-Proto", "X-Request-Id", "X-API-Key", "Cookie"),
+    *("X-CSRF-Token", "Idempotency-Key", "Accept", "Accept-Encoding", "Range", "If-Range"),
+    *("If-None-Match", "If-Modified-Since", "Content-Type", "Content-Encoding", "Expect"),
+)
+ODD_VALUES = (
+    *(b"\xff\xfe", b"http://[", b"http://[::1", b"hsi_session=\xff", b'"', b"W/", b"a" * 7000),
+    *(b"bytes=" + b"9" * 5000 + b"-", b"application/json; charset*0*=''%", b"gzip", b";=,"),
+)
 
 CASES = [
     Bad("GET", "/nothing", 404, "no_such_route", says="/nothing"),
@@ -180,14 +194,19 @@ async def test_every_route_takes_odd_ids_queries_and_bodies_without_failing(api:
         if resource.method == "HEAD" or (resource.method, path) == ("POST", CLEANUP):
             continue
         for odd in ODD_IDS:
-            await _not_500(api, resource.method, path.replace("{id}", odd))
+            await _not_500(api, resource.method, _filled(path, odd))
         for query in odd_queries:
-            await _not_500(api, resource.method, path.replace("{id}", "front") + query)
-        if resource.method in ("POST", "PATCH"):
+            await _not_500(api, resource.method, _filled(path, "front") + query)
+        if resource.method in ("POST", "PUT", "PATCH"):
             for body in bodies:
                 for target in ("front", EVENT):
-                    filled = path.replace("{id}", target)
+                    filled = _filled(path, target)
                     await _not_500(api, resource.method, filled, data=body, headers=JSON)
+
+
+def _filled(path: str, word: str) -> str:
+    """Return a route's path with the same word at every place that takes one."""
+    return re.sub(r"\{[^}]*\}", lambda _: word, path)
 
 
 async def test_a_body_that_ends_early(api: Served) -> None:
@@ -201,6 +220,29 @@ async def test_a_body_that_ends_early(api: Served) -> None:
     writer.close()
     await writer.wait_closed()
     assert (await api.json("/health"))["status"] == "alive"
+
+
+async def test_odd_headers_fail_nothing(
+    valkey_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """Every header that is read, with bytes that no client library would send."""
+
+    def open_to_all(config: ApiConfig) -> ApiConfig:
+        limits = RateLimitConfig(default=10_000)
+        return replace(
+            config, cors_origins=("*",), trusted_proxies=("127.0.0.1",), rate_limits=limits
+        )
+
+    async with served(valkey_url, database_url, tmp_path, config=open_to_all) as api:
+        for name, value in product(ODD_HEADERS, ODD_VALUES):
+            reader, writer = await asyncio.open_connection(api.client.host, api.client.port)
+            head = b"POST /api/cameras HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            head += b"" if name == "Content-Type" else b"Content-Type: application/json\r\n"
+            writer.write(head + name.encode() + b": " + value + b"\r\nContent-Length: 2\r\n\r\n{}")
+            async with asyncio.timeout(10):
+                said = await reader.read()
+            assert 400 <= int(said.split(b" ")[1]) < 500, (name, value[:40], said[:300])
+            writer.close()
 
 
 async def _not_500(api: Served, method: str, path: str, **more: Any) -> None:

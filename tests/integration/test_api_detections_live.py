@@ -21,6 +21,7 @@ from domain.events import (
     Event,
     EventReviewed,
     ObjectsDetected,
+    SceneRestored,
     ServiceStateChanged,
 )
 
@@ -164,7 +165,10 @@ def happenings(number: int) -> list[Event]:
     )
     review = EventReviewed(camera_id="front", event_id=told.event_id, reviewed=True)
     removed = CameraRemoved(camera_id=f"gone-{number}")
-    return [told, refinement(told), unverified, review, removed, picture, down]
+    turned = SceneRestored(
+        camera_id="front", change_ids=("x",), picture_id=f"back-{number}", captured_at=BEGIN
+    )
+    return [told, refinement(told), unverified, review, removed, turned, picture, down]
 
 
 async def test_every_message_that_is_described_is_sent_and_as_described(

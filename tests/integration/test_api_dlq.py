@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from support.parking import CAUSES, BrokenError, OddError, finish, park
 from support.serving import Served, served
 from typer.testing import CliRunner
 
+from domain.errors import TransientError
 from domain.events import Event
+from domain.outcomes import Park
 from hsi.dlq import app as dlq_app
 from hsi.ledger import ledger
 from projections.ledger_counts import AGES
 from projections.runner import Projector
+from streams.consumer import ConsumerGroup
+from streams.failures import Failed
 
 CAMERA = "porch"
 
@@ -100,7 +105,9 @@ async def test_one_a_selection_and_discarding(api: Served) -> None:
     first, second = jobs["jobs"]
     assert (first["attempt_count"], first["error_type"]) == (1, "BrokenError")
     assert first["queue_name"] == "dlq:detection_queue"
+    # Nobody wrote down when it failed: it had when it was parked.
     assert first["first_failed_at"] == first["last_failed_at"] == first["parked_at"]
+    assert (first["retry_delays"], first["first_error_type"]) == ([], "BrokenError")
     one = await api.json("/api/dlq/requeue/all", method="POST")
     assert (one["selected"], one["count"]) == (1, 1)
     (now_first,) = (await api.json("/api/dlq/jobs/all?limit=1"))["jobs"]
@@ -110,6 +117,9 @@ async def test_one_a_selection_and_discarding(api: Served) -> None:
     assert skipped["jobs"] == after["jobs"]
     detail = await api.json(f"/api/dlq/entries/{second['id']}")
     assert json.loads(detail["original_job"])["picture_id"] == second["picture_id"]
+    assert detail["answer"] is None
+    broken = await api.json(f"/api/dlq/entries/{first['id']}")
+    assert (broken["cause"], broken["answer"]) == ("BrokenError", "<html>busy</html>")
 
     chosen = [ids["OddError00"], ids["OddError01"], first["id"]]
     told = await api.json("/api/dlq/requeue/detect", method="POST", json={"ids": chosen})
@@ -118,6 +128,40 @@ async def test_one_a_selection_and_discarding(api: Served) -> None:
     await api.problem(
         wrong, "dead_letter_not_found", status=404, method="POST", json={"ids": chosen}
     )
+
+
+async def test_when_an_entry_failed_first_and_last_and_how_long_it_waited(api: Served) -> None:
+    await api.log.append_all([new(received("a", CAMERA))])
+    partition = api.log.partition_of(CAMERA)
+    group = ConsumerGroup(api.log, "detect", partition, "parker")
+    (delivery,) = await group.read(10, 5)
+    at = delivery.envelope.position
+    told = [
+        Failed(at, 1, TransientError("busy"), 1.5),
+        Failed(at, 2, OddError("odd"), 3.25),
+        Failed(at, 3, OddError("odd"), None),
+    ]
+    await group.failures.note(told)
+    await group.settle([(delivery, Park(OddError("odd")))])
+    await shown(api)
+    (job,) = (await api.json("/api/dlq/jobs/all"))["jobs"]
+    times = [datetime.fromisoformat(job[f"{which}_failed_at"]) for which in ("first", "last")]
+    assert times == [told[0].at, told[2].at]
+    assert (job["first_error_type"], job["error_type"]) == ("TransientError", "OddError")
+    assert job["retry_delays"] == [1.5, 3.25]
+    entry = await hsi(api, "show", job["id"])
+    assert "TransientError" in entry
+    assert "[1.5, 3.25]" in entry
+
+    # Parked again, it still failed first when it did.
+    await api.json("/api/dlq/requeue/all", method="POST")
+    await finish(api.log, partition, refuse=["a"])
+    await shown(api)
+    (again,) = (await api.json("/api/dlq/jobs/all"))["jobs"]
+    assert again["first_failed_at"] == job["first_failed_at"]
+    assert again["first_error_type"] == "TransientError"
+    assert again["last_failed_at"] == again["parked_at"] > job["parked_at"]
+    assert again["retry_delays"] == []
 
 
 async def test_discarded_pictures_count_as_filtered_and_are_listed_so(api: Served) -> None:

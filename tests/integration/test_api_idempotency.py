@@ -1,6 +1,7 @@
 """One idempotency key, one effect and one answer, for every kind of write."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,21 @@ from typing import Any
 import pytest
 from support.serving import Served, served
 
+from api.app import TOPICS
 from streams.requests import KeptAnswer, SeenRequests
 
 CLEANUP = "/api/system/cleanup"
+BODIES: dict[str, dict[str, Any]] = {
+    "add_camera": {"name": "a", "folder_path": "a"},
+    "change_camera": {"name": "a"},
+    "review_event": {"reviewed": True},
+    "create_key": {"name": "a", "role": "viewer"},
+    "begin_session": {"api_key": "not-a-key"},
+    "change_config": {"retention_days": 9},
+    "log_of_browser": {"level": "ERROR", "message": "a"},
+    "notification_test": {"channel": "webhook"},
+}
+"""A body for every operation that needs one."""
 
 
 @pytest.fixture
@@ -50,6 +63,17 @@ async def test_a_key_that_is_none_is_refused(api: Served) -> None:
     for bad in ("x" * 256, "a b", ""):
         status, problem, _ = await _post(api, CLEANUP, bad)
         assert (status, problem["code"]) == (400, "bad_request"), bad
+
+
+async def test_every_write_takes_a_key(api: Served) -> None:
+    operations = [each for topic in TOPICS for each in topic.routes.operations if each.writes]
+    assert len(operations) > 15
+    for operation in operations:
+        path = re.sub(r"\{[^}]*\}", "x", operation.path)
+        more = {"json": BODIES[operation.name]} if operation.body_required else {}
+        headers = {"Idempotency-Key": "not one word"}
+        told = {"method": operation.method, "headers": headers, **more}
+        await api.problem(path, "bad_request", status=400, **told)
 
 
 async def test_of_requests_at_the_same_time_one_is_done(api: Served) -> None:

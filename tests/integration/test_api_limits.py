@@ -98,6 +98,19 @@ async def test_the_last_untrusted_address_counts(api: Served) -> None:
     assert await status(api, "/api/session", behind("203.0.113.50")) == 429
 
 
+async def test_an_address_that_is_no_text_is_counted_too(api: Served) -> None:
+    url = api.client.make_url("/")
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = b"GET /api/session HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: \xff\xfe\r\n\r\n"
+    for _ in range(2):
+        writer.write(head)
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b'"csrf_token":null}')
+    writer.close()
+    assert not (await RateWindows(api.log).hit("default - ??", 2)).accepted
+
+
 async def test_keys_are_counted_apart_and_refusals_by_address(
     valkey_url: str, database_url: str, tmp_path: Path
 ) -> None:

@@ -274,7 +274,12 @@ async def test_headers_and_origins(valkey_url: str, database_url: str, tmp_path:
         )
         assert response.status == 204
         assert response.headers["Access-Control-Allow-Origin"] == friend
-        assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
+        assert "PUT, PATCH" in response.headers["Access-Control-Allow-Methods"]
+        for odd in ("http://[", "http://[::1", "null", "//"):
+            response = await api.client.options(
+                "/api/cameras", headers={"Origin": odd, **preflight}
+            )
+            await api.is_problem(response, "origin_not_allowed", 403)
         response = await api.client.options(
             "/api/cameras", headers={"Origin": stranger, **preflight}
         )

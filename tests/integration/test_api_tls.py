@@ -126,16 +126,27 @@ def trusting(certificate: Path) -> TCPConnector:
 
 
 async def test_a_renewed_certificate_counts_while_websockets_stay(
-    plan: TlsPlan, monkeypatch: pytest.MonkeyPatch
+    plan: TlsPlan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(tls, "LOOK_SECONDS", 0.02)
+    other = tmp_path / "other.crt"
+    keep_own(other, tmp_path / "other.key")
     context = server_context(plan)
     stop = asyncio.Event()
     watching = asyncio.create_task(keep_renewed(context, plan, stop))
     async with served(context) as port, ClientSession(connector=trusting(plan.certificate)) as old:
         ws = await old.ws_connect(f"https://127.0.0.1:{port}/ws")
-        plan.certificate.write_text("half a file")  # a renewal in the middle of its writing
-        await asyncio.sleep(0.06)
+        # In the middle of its writing, and written before its key: what was loaded goes on.
+        for renewing in (b"half a file", other.read_bytes()):
+            caplog.clear()
+            plan.certificate.write_bytes(renewing)
+            async with asyncio.timeout(10):
+                while "the certificate in use stays" not in caplog.text:  # noqa: ASYNC110 - a task looks
+                    await asyncio.sleep(0.02)
+            assert await answers(old, port)
         plan.certificate.unlink()
         keep_own(plan.certificate, plan.key)
         async with ClientSession(connector=trusting(plan.certificate)) as new:
@@ -260,12 +271,39 @@ async def test_a_slow_head_is_cut(plan: TlsPlan, encrypted: bool) -> None:
         writer.close()
 
 
+async def test_who_reads_nothing_of_an_answer_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "READ_SECONDS", 0.2)
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(65_536))
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/", endless)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        listener.setblocking(False)
+        stop = await serve(app, listener, drain_seconds=0.1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listener.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(20):
+            await ended.wait()
+        await stop()
+
+
 NO_HTTP = (
     b"\x16\x03\x01\x02\x00",
     b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
     b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nHeader without colon\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nExpect: \xff\r\n\r\n",
 )
 
 
@@ -278,8 +316,20 @@ async def test_what_is_no_http_is_refused_and_fills_no_log(
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
             async with asyncio.timeout(10):
-                assert b" 400 " in await reader.readline()
+                said = await reader.read()
+            assert said.split(b" ")[1] == b"400"
+            assert b"\r\nContent-Type: application/problem+json" in said
+            assert b"\r\nX-Content-Type-Options: nosniff\r\n" in said
+            assert b'"code":"bad_request"' in said
+            assert b"aiohttp" not in said
             writer.close()
+        # A body that is not packed as it says, and that nobody reads.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        packed = b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone"
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\n" + packed)
+        async with asyncio.timeout(10):
+            assert b"HTTP/1.1 405 " in await reader.read()
+        writer.close()
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 

@@ -169,6 +169,7 @@ def _as_told(row: CameraRow) -> dict[str, Any]:
         "enabled": row.enabled,
         "entry_point": row.entry_point,
         "when_unavailable": row.when_unavailable,
+        "scene_change_threshold": row.scene_change_threshold,
         "confirmed": row.confirmed,
         **{
             name: at and at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from support.logs import Stage, all_of, detected, new, opened, quick, received, rejected, until
@@ -13,7 +15,7 @@ from domain.events import EntryParked, FileRejected, ImageReceived
 from domain.outcomes import Done, Outcome, Park, Retry
 from runtime.deadline import Deadline
 from runtime.service import DrainingService
-from streams.channel import ChannelOptions, each
+from streams.channel import ChannelOptions, Handler, each
 from streams.consumer import ConsumerGroup
 from streams.deadletter import MAX_ATTEMPTS, MAX_DELIVERIES
 from streams.envelope import START, Envelope
@@ -111,6 +113,36 @@ async def test_a_failing_entry_is_tried_again_then_parked_and_spares_the_others(
     assert (event.picture_id, event.cause, event.attempts) == ("p0007", "ZeroDivisionError", 5)
     assert tries["p0007"] == MAX_ATTEMPTS
     assert tries["p0003"] == 3
+    causes = [(f.attempt, f.cause, f.retry_seconds is None) for f in event.failures]
+    assert causes == [(n, "ZeroDivisionError", n == 5) for n in range(1, 6)]
+    for before, after in pairwise(event.failures):
+        assert after.at - before.at >= timedelta(seconds=before.retry_seconds or 0)
+    assert await log.client.keys("*failures*") == []
+
+
+async def test_what_failed_first_is_known_to_whoever_takes_an_entry_over(log: EventLog) -> None:
+    await given(log, 1)
+    failed_in: list[str] = []
+
+    def failing(name: str, error: type[Exception]) -> Handler:
+        async def handler(envelope: Envelope) -> Outcome:
+            failed_in.append(name)
+            raise error(name)
+
+        return each(handler)
+
+    first = Stage(log, "detect", "first", handler=failing("first", ZeroDivisionError))
+    await first.start()
+    await until(lambda: len(failed_in) >= 2)
+    await first.crash()
+    async with Stage(log, "detect", "second", handler=failing("second", KeyError)):
+        await until(lambda: settled(log))
+    (event,) = await parked(log)
+    assert event.failures[0].attempt == 1
+    assert event.failures[0].cause == "ZeroDivisionError"
+    assert (event.failures[-1].attempt, event.failures[-1].cause) == (event.attempts, "KeyError")
+    assert [f.at for f in event.failures] == sorted(f.at for f in event.failures)
+    assert await log.client.keys("*failures*") == []
 
 
 async def test_more_failing_entries_than_fit_in_hand_do_not_stop_the_stage(log: EventLog) -> None:

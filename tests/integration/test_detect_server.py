@@ -238,6 +238,16 @@ SMALL = Limits(picture_bytes=200_000, batch_bytes=300_000, batch_pictures=3)
         pytest.param("/detect", {"json": {"image_base64": ""}}, 422, "it is empty", id="empty"),
         pytest.param(
             "/detect",
+            {
+                "data": b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+                "headers": {"Content-Type": "application/json"},
+            },
+            400,
+            "the JSON body is not as it should be",
+            id="deep JSON",
+        ),
+        pytest.param(
+            "/detect",
             {"data": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data"}},
             400,
             "form is broken",
@@ -252,6 +262,16 @@ SMALL = Limits(picture_bytes=200_000, batch_bytes=300_000, batch_pictures=3)
             400,
             "form is broken",
             id="form without end",
+        ),
+        pytest.param(
+            "/detect",
+            {
+                "data": b"--b\r\nX: " + b"y" * 20_000 + b"\r\n\r\nabc\r\n--b--\r\n",
+                "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+            },
+            400,
+            "the body cannot be read",
+            id="endless head of a part",
         ),
         pytest.param("/detect?min_confidence=nan", {"data": form(PORCH)}, 400, "0 to 1", id="nan"),
         pytest.param("/detect?min_confidence=2", {"data": form(PORCH)}, 400, "0 to 1", id="above"),

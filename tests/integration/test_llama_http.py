@@ -139,7 +139,7 @@ async def test_a_reply_that_was_cut_off_is_never_taken(
     with pytest.raises(UnusableReplyError) as caught:
         await connect(api).assess(QUESTION)
     assert caught.value.reason == "truncated"
-    assert caught.value.raw_text == GOOD_REPLY
+    assert caught.value.answer == GOOD_REPLY
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_what_the_model_said_instead_is_kept(
     fake.reply = reply
     with pytest.raises(UnusableReplyError) as caught:
         await connect("chat").assess(QUESTION)
-    assert (caught.value.reason, caught.value.raw_text) == (reason, reply)
+    assert (caught.value.reason, caught.value.answer) == (reason, reply)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ async def test_a_body_that_is_no_answer_is_refused(
     with pytest.raises(UnusableReplyError) as caught:
         await connect("chat").assess(QUESTION)
     assert caught.value.reason == reason
-    assert len(caught.value.raw_text) <= 2_000
+    assert len(caught.value.answer) <= 2_000
 
 
 async def test_an_endless_body_is_not_kept_in_memory(fake: FakeLlama, connect: Connect) -> None:

@@ -56,6 +56,7 @@ async def test_it_is_founded_once_and_keeps_its_incarnation_and_partitions(url: 
         await EventLog.open(url, partitions=4)
     message = str(refused.value)
     assert message.startswith("STREAM_PARTITIONS is 4, but this log was founded with 3")
+    assert "set STREAM_PARTITIONS=3, or begin another log" in message
     assert "STREAM_PARTITIONS=3" in message
 
 

@@ -20,6 +20,7 @@ from domain.errors import HsiError, PermanentError, ServiceUnavailableError
 from hsi.models import app
 from inference.detectors import DetectorOptions, open_detector
 from inference.ports import Picture
+from inference.version_policy import CONFIG, pin, write
 
 EXPECT = ("--expect", "dog=0.5")
 
@@ -114,6 +115,20 @@ def test_a_model_is_unloaded_and_loaded_and_judged(triton: Encrypted) -> None:
     assert "version 1 is ready; version 1:instant saw dog 0.60" in loaded.output
 
 
+def test_a_load_lets_no_other_version_serve(triton: Encrypted) -> None:
+    config = triton.server.repository / MODEL / CONFIG
+    before = pin(config, 3)  # As an operator would write it by hand.
+    try:
+        refused = hsi_models(triton, "load", *EXPECT)
+        assert isinstance(refused.exception, PermanentError)
+        assert "a load would let version 3 serve unseen: `hsi models promote 3" in str(
+            refused.exception
+        )
+        assert states(triton)[1] == "READY"
+    finally:
+        write(config, before)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -141,6 +156,14 @@ def test_list_says_who_does_not_answer(triton: Encrypted, monkeypatch: pytest.Mo
     listed = hsi_models(triton, "list")
     assert listed.exit_code == 0
     assert "Server: grpc://127.0.0.1:9 does not answer" in listed.output
+    asked_for = hsi_models(triton, "list", "--url", "grpc://127.0.0.1:9")
+    assert asked_for.exit_code == 1
+    assert "does not answer" in asked_for.output
+    for command in ("list", "doctor"):
+        nowhere = CliRunner().invoke(app, [command, "--repository", "/nowhere"])
+        assert "--repository /nowhere is no folder" in str(nowhere.exception)
+    other = hsi_models(triton, "list", "--url", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 is no Triton server" in str(other.exception)
 
 
 def test_bench_measures_what_is_configured(triton: Encrypted, tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ async def test_an_error_is_told_and_the_connection_stays_of_use(pool: Pool) -> N
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         await asked(pool, number, "many")
     assert await asked(pool, number, "8") == b"4"
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        await asked(pool, Prepared("nothing", "SELECT $1 FROM nothing"), "8")
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        await asked(pool, Prepared("nothing", "SELECT nothing($1)"), "8")
     async with pool.connection() as connection:
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 

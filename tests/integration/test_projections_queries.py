@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
+from psycopg.sql import SQL
 from support.histories import (
     CAT,
     FAINT,
@@ -27,7 +28,7 @@ from support.histories import (
 )
 
 from agents.project import read_models
-from domain.errors import ServiceUnavailableError
+from domain.errors import ServiceUnavailableError, TransientError
 from domain.events import (
     SYSTEM,
     CameraRemoved,
@@ -51,6 +52,17 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
     opened = await open_pool(database_url, name="test")
     yield opened
     await opened.close()
+
+
+async def test_a_question_that_takes_too_long_is_given_up(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", statement_seconds=0.1)
+    try:
+        with pytest.raises(TransientError, match=r"more than 0\.1 s and was given up") as caught:
+            await Queries(pool)._text(SQL("SELECT pg_sleep(20)::text"), {})
+        assert not isinstance(caught.value, ServiceUnavailableError)
+        assert await Queries(pool)._text(SQL("SELECT 'the next one'"), {}) == "the next one"
+    finally:
+        await pool.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from domain.outcomes import Done
 from streams.consumer import ConsumerGroup
 from streams.deadletter import outcome_unasked
 from streams.envelope import Position
+from streams.failures import Failed
 from streams.log import EventLog
 from streams.names import stream_key
 from streams.redrive import BadDeadLetterIdError, DeadLetterId, DeadLetters
@@ -62,6 +63,22 @@ async def test_a_second_redrive_or_a_late_discard_does_nothing(log: EventLog) ->
     assert await all_of(log, "parked") == before
     assert isinstance(before[-1].event, EntryDiscarded)
     assert len(await all_of(log, "detections")) == 1
+
+
+async def test_what_failed_before_a_redrive_is_not_told_of_the_tries_behind_it(
+    log: EventLog,
+) -> None:
+    ids = await park(log, {"a": BrokenError})
+    group = ConsumerGroup(log, "detect", 0, "died before it could forget")
+    (file,) = await all_of(log, "files")
+    old = Failed(file.position, 4, BrokenError("old"), 1.0)
+    await group.failures.note([old])
+    assert [len(known) for known in await group.failures.known([file.position])] == [1]
+    await DeadLetters(log).redrive(ids["a"])
+    await finish(log, refuse=["a"])
+    (*_, again) = await all_of(log, "parked")
+    assert isinstance(again.event, EntryParked)
+    assert again.event.failures == ()
 
 
 async def test_parked_again_it_is_another_dead_letter_with_another_id(log: EventLog) -> None:

@@ -1,6 +1,7 @@
 """Requests to start and stop services: through the API and the log to a supervisor, and back."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from support.logs import opened
 from support.loss import copy, put_back
 from support.servers import PrivateValkey
 from support.serving import Served, new, served
-from support.supervising import FAIL, SERVICES, supervising
+from support.supervising import FAIL, SERVICES, supervising, watching_children
 from support.watching import eventually
 
 from domain.events import (
@@ -21,7 +22,7 @@ from domain.events import (
     ServiceControlRequested,
     ServiceStateChanged,
 )
-from hsi import control
+from hsi import control, holder
 from streams.envelope import START, NewEvent
 from streams.supervised import load_supervised
 
@@ -121,6 +122,9 @@ async def test_what_fails_is_reported_as_failure(
         await known(api, "detect", "failed")
         health = await api.json("/api/system/health")
         assert health["services"]["processes"]["status"] == "degraded"
+        ready = await api.json("/ready")
+        assert (ready["ready"], ready["status"]) == (True, "degraded")
+        assert {each["name"]: each["running"] for each in ready["workers"]}["detect"] is False
         said = await ask(api, "detect", "start", status=409)
         assert (said["code"], "enable it" in said["detail"]) == ("service_failed", True)
         supervisor.program = 'echo {} > "$0"; exec sleep 600'
@@ -131,8 +135,14 @@ async def test_what_fails_is_reported_as_failure(
 async def test_without_a_supervisor_a_request_is_said_to_have_failed_and_is_not_done_later(
     api: Served, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = await ask(api, "detect", "restart", status=409)
-    assert said["code"] == "service_not_supervised"
+    for name, why in (
+        ("detect", "no `hsi up` runs it"),
+        ("redis", "Redis holds the log, through which these requests come"),
+        ("database", "PostgreSQL holds the read models"),
+    ):
+        said = await ask(api, name, "restart", status=409)
+        assert said["code"] == "service_not_supervised"
+        assert f"{name} cannot be controlled: {why}" in said["detail"]
     async with supervising(valkey_url, tmp_path):
         await known(api, "detect", "running")
     object.__setattr__(api.services.config, "service_wait_seconds", 0.2)
@@ -180,6 +190,40 @@ async def test_a_request_is_answered_once_whoever_dies(
     assert third.starts == [SERVICES, ("detect",)]
     told = [each for each in await answers(api) if len(each[0]) < 6]
     assert told == [("one", "disabled"), ("two", "disabled"), ("three", "running")]
+
+
+async def test_of_two_on_one_redis_one_obeys_and_the_other_says_so(
+    api: Served, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holder, "LATE_SECONDS", 0.0)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    async with AsyncExitStack() as stack:
+        watch = stack.enter_context(watching_children())
+        async with supervising(valkey_url, folders[0], "porch 1", watch) as first:
+            await known(api, "detect", "running")
+            second = await stack.enter_async_context(
+                supervising(valkey_url, folders[1], "attic 2", watch)
+            )
+
+            def says_so() -> bool:
+                return any("on porch 1 (this one: attic 2)" in line for line in second.said)
+
+            await eventually(says_so, seconds=20)
+            assert (await ask(api, "detect", "restart"))["restart_count"] == 1
+            assert (first.starts, second.starts) == ([SERVICES] * 2, [SERVICES])
+            assert not any("anonymous asked for" in line for line in second.said)
+        await first.control.say_goodbye()
+
+        def takes_over() -> bool:
+            return "the `hsi up` on porch 1 has ended" in second.said[-1]
+
+        await eventually(takes_over, seconds=20)
+        assert (await ask(api, "detect", "stop"))["status"] == "stopped"
+        assert (first.starts, second.starts) == ([SERVICES] * 2, [SERVICES, ("watch",)])
+    told = [status for _, status in await answers(api)]
+    assert told == ["running", "stopped"]
 
 
 async def test_what_the_settings_no_longer_name_is_no_trouble_and_keeps_its_state(

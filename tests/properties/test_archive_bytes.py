@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.archive import verify
+from streams.block_sums import BLOCK, first_damage, with_sums
 from streams.segments import (
     FORMAT,
     Manifest,
@@ -54,6 +55,35 @@ def test_one_flipped_byte_anywhere_is_found_and_its_file_is_named(
         problem = verify(folder).problem
     assert problem is not None
     assert name.name in problem
+    if name.suffix == ".zst":
+        told = f"byte {at} is 0x{changed[at]:02x} and was written as 0x{original[at]:02x}"
+        assert told in problem
+
+
+@given(content=st.binary(min_size=1, max_size=1500), data=st.data())
+def test_damage_of_any_length_is_found_in_its_block(content: bytes, data: st.DataObject) -> None:
+    whole = with_sums(content)
+    begin = data.draw(st.integers(0, len(content) - 1))
+    noise = data.draw(st.binary(min_size=1, max_size=40))
+    damaged = whole[:begin] + noise + whole[begin + len(noise) :]
+    damaged = damaged[: len(whole)]
+    changed = [k for k, pair in enumerate(zip(whole, damaged, strict=True)) if pair[0] != pair[1]]
+    told = first_damage(damaged, len(whole), whole.__eq__)
+    if not changed:
+        assert told is None
+    elif told is None:
+        assert len(content) in range(changed[0], changed[-1]), "only a lost header hides the place"
+    elif told.startswith("byte "):
+        assert told.startswith(f"byte {changed[0]} is ")
+    else:
+        assert told.startswith(f"bytes {changed[0] // BLOCK * BLOCK} to ")
+        assert len(changed) > 1
+
+
+def test_what_has_no_checksums_of_its_own_is_not_judged_by_them() -> None:
+    older = bytes(range(256)) * 4
+    assert first_damage(older[:-1] + b"x", len(older), older.__eq__) is None
+    assert first_damage(b"", 0, b"".__eq__) is None
 
 
 @settings(max_examples=50, deadline=None)

@@ -101,6 +101,27 @@ def test_a_take_over_anywhere_makes_the_same_events(log: list[Given], data: st.D
 
 @given(logs(), st.data())
 @_settings
+def test_what_is_handed_out_again_is_decided_as_the_first_time(
+    log: list[Given], data: st.DataObject
+) -> None:
+    """Pictures come again: to a zombie on an older fold, whose settlement is refused, and to an
+    owner that throws its state away for that and folds the log anew."""
+    owner = Camera()
+    for picture, recorded in log:
+        for known in data.draw(st.lists(st.integers(0, len(owner.events)), max_size=2)):
+            zombie = Camera()
+            zombie.state = folded(owner.events[:known])
+            zombie.sees(picture, recorded)
+        again = Camera()
+        again.state = folded(owner.events)
+        refused = again.sees(picture, recorded)
+        assert owner.sees(picture, recorded) == refused
+    owner.end()
+    assert owner.events == run_of(log).events
+
+
+@given(logs(), st.data())
+@_settings
 def test_ticks_of_the_clock_change_no_batch(log: list[Given], data: st.DataObject) -> None:
     """A tick may come whenever the reader has caught up: after one record, before the next."""
     ticked = Camera()

@@ -34,6 +34,7 @@ TABLES = (
     "trial_changes",
     "prompt_comparisons",
     "unverified",
+    "scene_changes",
 )
 Contents = dict[str, list[Any]]
 

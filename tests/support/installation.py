@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class Installation:

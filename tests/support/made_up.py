@@ -39,6 +39,11 @@ from domain.events import (
     GpuReading,
     ImageReceived,
     PromptCompared,
+    SceneBaselineSet,
+    SceneChangeAcknowledged,
+    SceneChanged,
+    SceneRestored,
+    SceneView,
     ServiceStateChanged,
 )
 
@@ -55,6 +60,7 @@ def history(random: Random) -> list[Event]:
         for picture in pictures:
             events += _on_its_way(random, picture, pictures[0])
         events += _told(random, pictures)
+        events += _looked(random, pictures)
     events += [gpu_sample(random.randint(0, 3), GpuReading(index=k)) for k in range(3)]
     events.append(gpu_sample(random.randint(0, 3), host="bare"))
     events += [_service(random) for _ in range(3)]
@@ -75,6 +81,7 @@ def _configured(random: Random, camera: str) -> list[Event]:
         CameraUpdated(camera_id=camera, name="Renamed"),
         CameraUpdated(camera_id=camera, enabled=False, confirmed=True),
         CameraUpdated(camera_id=camera, when_unavailable=random.choice(["hold", "notify"])),
+        CameraUpdated(camera_id=camera, scene_change_threshold=random.choice([0.0, 0.7])),
         CameraRemoved(camera_id=camera),
     ]
     return [registered(camera, api=random.random() < 0.5), *random.sample(choices, k=3)]
@@ -132,6 +139,50 @@ def _told(random: Random, pictures: Sequence[ImageReceived]) -> list[Event]:
         ),
     ]
     return random.sample(steps, k=random.randint(0, len(steps)))
+
+
+def _looked(random: Random, pictures: Sequence[ImageReceived]) -> list[Event]:
+    """Make up what became of a camera's view; people see changes in any order."""
+    views = [_view(picture) for picture in pictures]
+    changes = [
+        SceneChanged(
+            camera_id=picture.camera_id,
+            change_id=f"scene_{picture.picture_id}",
+            change_type=random.choice(["view_blocked", "angle_changed"]),
+            severity="high",
+            similarity=0.25,
+            structure=0.0,
+            threshold=0.9,
+            view=view,
+            baseline=views[0],
+        )
+        for picture, view in zip(pictures, views, strict=True)
+    ]
+    camera, known = pictures[0].camera_id, [change.change_id for change in changes]
+    after: list[Event] = [
+        SceneBaselineSet(camera_id=camera, view=views[0], reason="first"),
+        SceneRestored(
+            camera_id=camera,
+            change_ids=tuple(random.sample(known, k=random.randint(0, len(known)))),
+            picture_id="any",
+            captured_at=at(9),
+        ),
+        *(
+            SceneChangeAcknowledged(camera_id=camera, change_id=random.choice(known), actor=actor)
+            for actor in ("ann", "bob")
+        ),
+    ]
+    return [*changes, *random.sample(after, k=random.randint(0, len(after)))]
+
+
+def _view(picture: ImageReceived) -> SceneView:
+    return SceneView(
+        picture_id=picture.picture_id,
+        file_id=picture.file_id,
+        path=picture.path,
+        uri=picture.uri,
+        captured_at=picture.captured_at,
+    )
 
 
 def _compared(random: Random, picture: ImageReceived) -> CandidateCompared:

@@ -16,7 +16,9 @@ MS = 5
 
 
 class BrokenError(PermanentError):
-    """A first cause."""
+    """A first cause: the model said something else than what was agreed."""
+
+    answer = "<html>busy</html>"
 
 
 class RefusedError(PermanentError):

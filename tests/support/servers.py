@@ -156,6 +156,16 @@ class ValkeyCluster:
         assert not answer.startswith(b"-"), answer
         return answer
 
+    def save(self, number: int) -> None:
+        """Let a node remember what it holds now, and nothing that comes later."""
+        self.command(number, "SAVE")
+
+    def crash(self, number: int) -> None:
+        """Kill a node, and start it again on what it has saved."""
+        self.nodes[number].kill()
+        self.nodes[number].start()
+        wait_until(lambda: all(self._agrees(number) for number in range(3)), seconds=20)
+
     def flush(self) -> None:
         for number in range(3):
             self.command(number, "FLUSHALL SYNC")

@@ -21,7 +21,9 @@ from msgspec.structs import replace
 from agents.project import read_models
 from api.access_keys import KeyRing
 from api.app import create_app
+from api.breaker_words import BreakerWords
 from api.broadcast import Broadcaster
+from api.clip_maker import ClipMaker
 from api.gpu_history import GpuHistory
 from api.services import ApiConfig, ApiServices
 from api.states import ServiceStates
@@ -44,12 +46,14 @@ from domain.events import (
     RiskAssessed,
     Signal,
 )
+from inference.clip_store import ClipStore
 from inference.pictures import PictureStore
 from projections.database import open_pool
 from projections.queries import Queries
 from projections.retention import Retention
 from projections.retention_queries import RetentionQueries
 from projections.runner import Projector
+from runtime.tasks import end
 from streams.envelope import NewEvent, Position
 from streams.log import EventLog
 
@@ -312,17 +316,20 @@ async def served(
         states = ServiceStates()
         ring = keys or KeyRing()
         supervision = Supervision()
+        breakers = BreakerWords()
         services = ApiServices(
             config=config(ApiConfig(app_name="HSI", app_version="1.2.3", base_folder=base)),
             log=log,
             queries=Queries(pool),
             pictures=PictureRenderer(PictureStore(base, base / "frames")),
             broadcaster=Broadcaster(
-                log, hear=(gpu.hear, states.hear, ring.hear, supervision.hear)
+                log,
+                hear=(gpu.hear, states.hear, ring.hear, supervision.hear, breakers.hear),
             ),
             gpu=gpu,
             keys=ring,
             supervision=supervision,
+            breakers=breakers,
             retention=Retention(
                 log,
                 RetentionQueries(pool),
@@ -331,24 +338,21 @@ async def served(
                 days=30,
                 zone=ZoneInfo("UTC"),
             ),
+            clips=ClipMaker(ClipStore(base.parent / f"{base.name}-clips")),
             states=states,
         )
+        services.retention.keep_no_clips(services.clips.store)
+        stack.callback(services.clips.close)
         models = read_models()
         projectors = [Projector(log, pool, model) for model in models]
         if projecting:
             stop = asyncio.Event()
             tasks = [asyncio.create_task(each.run(stop)) for each in projectors]
-            stack.push_async_callback(_cancelled, tasks)
+            stack.push_async_callback(end, *tasks)
         client = TestClient(TestServer(create_app(services, limits=limits)))
         await client.start_server()
         stack.push_async_callback(client.close)
         yield Served(client, log, services, base, projectors)
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def until(socket: ClientWebSocketResponse, kind: str, *, seconds: float = 5) -> Any:

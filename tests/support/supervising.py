@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,14 +33,36 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def supervising(valkey_url: str, folder: Path) -> AsyncIterator[Supervisor]:
+async def supervising(
+    valkey_url: str, folder: Path, instance: str = "here", watch: ChildWatch | None = None
+) -> AsyncIterator[Supervisor]:
     """Run a supervisor; at the end it is gone as if it was killed, but for its processes."""
-    watch, tasks, said = _watch(), list[asyncio.Task[None]](), list[str]()
+    with nullcontext(watch) if watch else watching_children() as watch:
+        async with _supervising(valkey_url, folder, instance, watch) as running:
+            yield running
+
+
+@contextmanager
+def watching_children() -> Iterator[ChildWatch]:
+    """Hear of processes that end; only one at a time can."""
+    watch = ChildWatch()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, watch.wake)
+    try:
+        yield watch
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+
+
+@asynccontextmanager
+async def _supervising(
+    valkey_url: str, folder: Path, instance: str, watch: ChildWatch
+) -> AsyncIterator[Supervisor]:
+    tasks, said = list[asyncio.Task[None]](), list[str]()
 
     async def open_log() -> EventLog:
         return await EventLog.open(valkey_url)
 
-    control = ServiceControl(open_log, said.append)
+    control = ServiceControl(open_log, said.append, instance)
     keeping = Keeping(
         watch=watch,
         say=said.append,
@@ -81,10 +103,3 @@ async def supervising(valkey_url: str, folder: Path) -> AsyncIterator[Supervisor
         await end(*tasks[:1], *tasks[-1:])
         await process.stop()
         await end(*tasks)
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
-
-
-def _watch() -> ChildWatch:
-    watch = ChildWatch()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, watch.wake)
-    return watch

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 from agents.finder import WatchOptions
@@ -21,6 +22,17 @@ from streams.envelope import START, Envelope, Position
 from streams.log import EventLog
 
 QUICK = WatchOptions(settle_seconds=0.4, rescan_seconds=60.0, retry_seconds=0.2)
+
+
+@pytest.fixture(params=["native", "polling"])
+def options(request: pytest.FixtureRequest) -> WatchOptions:
+    """Watch by native events, and by polling."""
+    return QUICK if request.param == "native" else polling()
+
+
+def paths_of(events: Sequence[Event]) -> list[str]:
+    """Return the files that events are about, sorted."""
+    return sorted(getattr(event, "path", "") for event in events)
 
 
 def jpeg(seed: int = 0, size: tuple[int, int] = (64, 48), *, taken: str | None = None) -> bytes:

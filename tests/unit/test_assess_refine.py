@@ -174,6 +174,7 @@ async def test_an_error_says_what_becomes_of_the_entry(
     assert found.error is error
     if isinstance(found, Retry):
         assert found.after == after
+        assert found.model == ("tiny" if isinstance(error, UnusableReplyError) else None)
 
 
 async def test_a_cancelled_question_stays_cancelled() -> None:

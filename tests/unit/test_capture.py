@@ -83,6 +83,11 @@ def test_every_pattern_reads_its_own_example() -> None:
 
 
 def test_names_and_exif_without_offset_are_in_the_cameras_time_zone() -> None:
+    # An hour that the clocks skip and one that they show twice are moments all the same.
+    skipped = captured("Front/MDAlarm_20230326-023000.jpg", zone="Europe/Berlin")
+    assert (skipped.at, skipped.source) == (datetime(2023, 3, 26, 1, 30, tzinfo=UTC), "name")
+    twice = captured("Front/MDAlarm_20231029-023000.jpg", zone="Europe/Berlin")
+    assert twice.at == datetime(2023, 10, 29, 0, 30, tzinfo=UTC)
     in_berlin = captured("Front/MDAlarm_20240101-120000.jpg", zone="Europe/Berlin")
     assert in_berlin.at == NOON - timedelta(hours=1)
     exif = ExifTime(local(2024, 1, 1, 12), None)

@@ -5,6 +5,7 @@ from support.logs import NOON, received
 
 from domain.errors import PermanentError, ServiceUnavailableError, TransientError
 from domain.outcomes import Done, Park, Retry
+from domain.prompt import UnusableReplyError
 from streams.codec import UndecodableError
 from streams.deadletter import (
     BACKOFF_CAP_SECONDS,
@@ -69,6 +70,17 @@ def test_a_parked_entry_carries_what_a_later_try_needs() -> None:
     assert (event.cause, event.attempts, len(event.error)) == ("ValueError", 4, 2000)
     assert (event.picture_id, event.file_id, event.batch_id) == ("a", "file-a", None)
     assert '"picture_id":"a"' in event.payload
+
+
+def test_what_a_model_said_instead_is_kept_with_its_name() -> None:
+    error = UnusableReplyError("not_json", "no JSON", "The risk is low.\udcff" + "x" * 5000)
+    outcome = bounded(Retry(error, model="tiny"), MAX_ATTEMPTS)
+    assert outcome == Park(error, "tiny")
+    event = parked(envelope_of(), "refine", error, MAX_ATTEMPTS)
+    assert event.answer is not None
+    assert event.answer.startswith("The risk is low.\\udcffxxx")
+    assert len(event.answer) == 2000
+    assert parked(envelope_of(), "refine", PermanentError("no"), 1).answer is None
 
 
 def test_an_unreadable_entry_is_parked_with_its_bytes() -> None:

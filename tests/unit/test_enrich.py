@@ -321,7 +321,7 @@ async def test_under_memory_pressure_nobody_is_asked_and_nothing_is_lost() -> No
     with pytest.raises(ServiceUnavailableError, match="GPU memory is full"):
         await handler.check()
     pressed.why = None
-    assert await handler.check() == "stub 1 by http"
+    assert (await handler.check()).line == "stub 1 by http"
     event = only(await handler(envelope(closed(member(0, box("person"))))))
     assert isinstance(event, EventCaptioned)
 
@@ -386,5 +386,5 @@ def test_the_stage_runs_only_when_a_service_is_configured() -> None:
     places = plan.Places("127.0.0.1", 8000, Path("/state"), Path("/cameras"))
     assert "enrich" not in plan.pipeline(places, {}).contains
     assert "enrich" in plan.pipeline_roles(chosen)
-    optional = {"enrich", "trial", "traces"}
+    optional = {"enrich", "notify", "scene", "trial", "traces"}
     assert {*plan.PIPELINE, *optional, "project", "retention"} == set(ROLES)

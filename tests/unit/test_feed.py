@@ -11,6 +11,7 @@ from domain.errors import ServiceUnavailableError, TransientError
 from domain.outcomes import Done, Outcome, Retry
 from streams.consumer import ConsumerGroup, Delivery, Settled
 from streams.envelope import START, Envelope, Position
+from streams.failures import Failed
 from streams.feed import PartitionFeed, Run
 from streams.gate import Gate
 
@@ -35,6 +36,11 @@ class ScriptedGroup:
         self.lost: set[Position] = set()
         self.hold_fails = 0
         self.settled: list[Position] = []
+        self.failures = self
+        self.noted: list[tuple[Position, int, str, float | None]] = []
+
+    async def note(self, failed: Sequence[Failed]) -> None:
+        self.noted += [(f.position, f.attempt, str(f.error), f.retry_seconds) for f in failed]
 
     async def read(self, count: int, block_ms: int) -> list[Delivery]:
         taken, self.new = self.new[:count], self.new[count:]

@@ -148,6 +148,7 @@ async def test_what_is_not_the_picture_s_fault_pauses_the_stage(status: int) -> 
             id="a label that is none",
         ),
         pytest.param(" " * 2_000_000, id="endless"),
+        pytest.param('{"x":' + "[" * 50_000 + "]" * 50_000 + "}", id="deep"),
     ],
 )
 async def test_an_answer_that_breaks_the_contract_is_never_an_empty_list(body: object) -> None:

@@ -133,7 +133,7 @@ def test_a_reply_that_breaks_the_contract_is_refused_with_its_name(text: str, re
     with pytest.raises(UnusableReplyError) as caught:
         parse_reply(text)
     assert caught.value.reason == reason
-    assert caught.value.raw_text == text[:REPLY_LIMIT]
+    assert caught.value.answer == text[:REPLY_LIMIT]
     assert isinstance(caught.value, TransientError)
 
 

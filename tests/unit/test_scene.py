@@ -78,6 +78,29 @@ def test_time_is_the_cameras_own_also_across_midnight_and_summer_time() -> None:
     assert facts_of(closed(late), BERLIN).local_time == "2026-06-03 00:30 Wednesday"
 
 
+@pytest.mark.parametrize(
+    ("utc", "local", "part"),
+    [
+        ("2026-03-28T21:59", "2026-03-28 22:59 Saturday", "evening"),
+        ("2026-03-28T22:00", "2026-03-28 23:00 Saturday", "night"),
+        ("2026-03-29T02:59", "2026-03-29 04:59 Sunday", "night"),
+        ("2026-03-29T03:00", "2026-03-29 05:00 Sunday", "dawn"),
+        ("2026-10-24T21:00", "2026-10-24 23:00 Saturday", "night"),
+        ("2026-10-25T00:30", "2026-10-25 02:30 Sunday", "night"),
+        ("2026-10-25T01:30", "2026-10-25 02:30 Sunday", "night"),
+        ("2026-10-25T03:59", "2026-10-25 04:59 Sunday", "night"),
+        ("2026-10-25T04:00", "2026-10-25 05:00 Sunday", "dawn"),
+    ],
+)
+def test_a_night_lasts_by_the_clock_when_the_clocks_change(
+    utc: str, local: str, part: str
+) -> None:
+    """Both changes of Berlin: a night of an hour less, and one that has an hour twice."""
+    began = datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    facts = facts_of(closed(members([box("person")], start=began)), BERLIN)
+    assert (facts.local_time, facts.part_of_day) == (local, part)
+
+
 def test_pictures_out_of_order_give_the_same_facts() -> None:
     ordered = members([box("person")], [box("car")], [box("person")])
     turned = closed(ordered)

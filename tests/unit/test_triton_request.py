@@ -61,6 +61,16 @@ async def test_protobuf_reads_what_was_asked(count: int, side: int) -> None:
     assert list(read.raw_input_contents) == [planes.tobytes(), sizes(count).tobytes()]
 
 
+async def test_what_is_to_come_first_has_the_highest_priority() -> None:
+    client = Client()
+    requests = InferRequests(client, "rtdetrv2", OUTPUTS)
+    for first in (True, False):
+        await requests.ask(pictures(1), sizes(1), 1.0, first=first)
+    told = [service_pb2.ModelInferRequest.FromString(sent) for sent in client._channel.sent]
+    assert told[0].parameters["priority"].uint64_param == 1
+    assert "priority" not in told[1].parameters
+
+
 async def test_one_request_does_not_change_another() -> None:
     client = Client()
     requests = InferRequests(client, "rtdetrv2", OUTPUTS)

@@ -9,6 +9,7 @@ import pytest
 
 from domain.errors import HsiError
 from hsi import language_model, plan
+from hsi.camera_folder import note, pictures_of
 from hsi.plan import Places, Wishes
 from runtime.settings import Settings, load_settings
 
@@ -52,6 +53,16 @@ def test_without_a_chosen_camera_folder_it_lies_in_the_state_folder(tmp_path: Pa
     assert Places.of(absent, Wishes()).cameras == tmp_path / "state" / "cameras"
     chosen = load_settings(no_env, {**environ, "FOSCAM_BASE_PATH": str(tmp_path / "mine")})
     assert Places.of(chosen, Wishes()).cameras == tmp_path / "mine"
+
+
+def test_commands_beside_it_look_for_pictures_where_it_does(tmp_path: Path) -> None:
+    (state := tmp_path / "state").mkdir()
+    mine = settings(hsi_state_dir=state, foscam_base_path=tmp_path / "absent")
+    assert pictures_of(mine).base == state / "cameras"
+    note(state, tmp_path / "caf\udce9 of --cameras")
+    assert pictures_of(mine).base == tmp_path / "caf\udce9 of --cameras"
+    elsewhere = mine.changed({"redis_url": "redis://elsewhere:6379/0"}, "test")
+    assert pictures_of(elsewhere).base == tmp_path / "absent"
 
 
 def test_children_get_the_settings_as_they_were_read(

@@ -9,6 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ STREAMS = (
     "assessments",
     "enrichments",
     "trials",
+    "scenes",
+    "alerts",
     "cameras",
     "system",
     "parked",
@@ -34,6 +37,8 @@ GROUPS = {
     "assess": "batches",
     "refine": "assessments",
     "refine_first": "assessments",
+    "alert": "assessments",
+    "notify": "alerts",
 }
 SHOWN = 5
 """How many culprits a problem names."""
@@ -61,6 +66,8 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     counts: dict[str, int] = field(default_factory=dict)
+    notifications: set[str] = field(default_factory=set)
+    """Ids of those that were requested."""
 
     def same(self, what: str, left: Iterable[Any], right: Iterable[Any]) -> None:
         """Note a problem unless both hold the same things, each as often."""
@@ -111,6 +118,7 @@ def check(folder: Path, redis_url: str, database_url: str) -> Verdict:
         _check_pictures(verdict, log, dropped)
         _check_batches(verdict, log)
         _check_unverified(verdict, log, tables)
+        _check_notifications(verdict, log)
         _check_groups(verdict, log)
         _check_tables(verdict, log, tables)
         _check_checkpoints(verdict, log, tables)
@@ -234,6 +242,42 @@ def _check_outages(verdict: Verdict, log: Log) -> None:
             if before is not None and not any(before <= ms <= at for ms in seen):
                 verdict.problems.append(f"{camera} is told of twice in one outage: {entry.id}")
             last[camera] = at
+
+
+def _check_notifications(verdict: Verdict, log: Log) -> None:
+    """What alerts is requested to be told once, an event once however often it was assessed."""
+    entries = [entry for lane in log.lanes.values() for entry in lane]
+    alerting = {
+        e.data["event_id"] for e in entries if e.tag == "risk.assessed" and _age(e) <= _limit(e)
+    }
+    alerting |= {e["picture_id"] for e in log.of("activity.unverified")}
+    requested = log.of("notification.requested")
+    about = [e.get("event_id") or e["picture_id"] for e in requested]
+    verdict.same("notifications requested", about, alerting)
+    verdict.notifications = {e["notification_id"] for e in requested}
+    sent = [e["notification_id"] for e in log.of("notification.sent")]
+    verdict.same("notifications told as sent", sent, verdict.notifications)
+    failed = [e["notification_id"] for e in log.of("notification.failed")]
+    verdict.same("notifications given up", failed, ())
+    verdict.counts["notifications"] = len(requested)
+
+
+def check_wire(verdict: Verdict, keys: Sequence[str], *, lost_end: bool) -> None:
+    """What was requested reached its receiver, once or more often, and nothing else did.
+
+    A log that lost its end may have lost notifications of batches that were then cut otherwise.
+    """
+    came = set(keys) & verdict.notifications if lost_end else set(keys)
+    verdict.same("notifications received", came, verdict.notifications)
+    verdict.counts["messages of notifications"] = len(keys)
+
+
+def _age(entry: Entry) -> float:
+    return _ms(entry) / 1000 - datetime.fromisoformat(entry.data["ended_at"]).timestamp()
+
+
+def _limit(entry: Entry) -> float:
+    return float(entry.data["alert_within_seconds"])
 
 
 def _ms(entry: Entry) -> int:

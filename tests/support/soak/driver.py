@@ -10,7 +10,8 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 from support.servers import temporary_folder
-from support.soak.checker import GROUPS, PARTITIONS, Verdict, check
+from support.sink import Sink
+from support.soak.checker import GROUPS, PARTITIONS, Verdict, check, check_wire
 from support.soak.detector import fake_detector
 from support.soak.disk import small_disk
 from support.soak.house import House
@@ -153,8 +154,8 @@ async def run(
     `before_stop` is called with the house once it is checked and still runs.
     """
     with temporary_folder() as folder, small_disk(folder, DISK_MIB[options.files > 5000]) as disk:
-        async with fake_detector() as detector:
-            house = House(folder, options, detector, disk)
+        async with fake_detector() as detector, Sink().open() as sink:
+            house = House(folder, options, detector, sink, disk)
             try:
                 return await _run(house, options, say, before_stop)
             finally:
@@ -204,6 +205,7 @@ async def _checked(house: House) -> Verdict:
         verdict = await asyncio.to_thread(
             check, house.cameras, house.valkey.url, house.postgres.url
         )
+        check_wire(verdict, house.sink.keys, lost_end=house.said("lost its end") > 0)
         if not verdict.problems or time.monotonic() > until:
             return verdict
         await asyncio.sleep(LOOK_SECONDS)
@@ -235,4 +237,5 @@ def _at_rest(house: House, files: int) -> bool:
             for stream in GROUPS.values()
             for partition in range(PARTITIONS)
             for group in client.xinfo_groups(f"hsi:{{{partition}}}:{stream}")
+            if group["name"].decode() in GROUPS
         )

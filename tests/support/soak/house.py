@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from support.servers import free_ports
+from support.sink import Sink
 from support.soak.detector import FakeDetector
 from support.soak.disk import SmallDisk
 from support.soak.plan import ROLES, Options
@@ -58,6 +59,7 @@ class House:
     folder: Path
     options: Options
     detector: FakeDetector
+    sink: Sink
     disk: SmallDisk
     processes: dict[str, Process] = field(default_factory=dict)
     kills: Counter[str] = field(default_factory=Counter)
@@ -133,6 +135,8 @@ class House:
             "DATABASE_URL": f"postgresql://hsi:{secret}@127.0.0.1:{database}/hsi",
             "RTDETR_URL": self.detector.url,
             "EMBEDDED_LLM": "off",
+            "DEFAULT_WEBHOOK_URL": self.sink.url,
+            "WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
             "API_HOST": "127.0.0.1",
             "API_PORT": str(free_ports(1)[0]),
             "FOSCAM_BASE_PATH": str(self.cameras),

@@ -13,12 +13,12 @@ ROLES = {
     "watch": ("agents", "watch"),
     "detect": ("agents", "detect"),
     "batch": ("agents", "batch"),
-    "assess": ("agents", "assess"),
+    "assess": ("agents", "assess", "notify"),
     "refine": ("agents", "refine"),
     "project": ("agents", "project"),
     "api": ("api",),
     # Takes over what the others leave behind while they are stopped.
-    "spare": ("agents", "watch", "detect", "batch", "assess", "refine", "project"),
+    "spare": ("agents", "watch", "detect", "batch", "assess", "refine", "notify", "project"),
 }
 PAUSED_IN_TURN = ("detect", "batch", "project", "assess", "watch", "spare", "refine")
 
