@@ -132,9 +132,7 @@ def _place(envelope: Envelope) -> _Place | None:
         return _Place(trace_id, root, "")
     event, cause = envelope.event, envelope.causation_id
     # What makes a batch lies in the trace of its first picture, whatever picture brought it about.
-    at_root = (
-        not cause or isinstance(event, BatchClosed | BatchEscalated) or _of_file(event, cause)
-    )
+    at_root = not cause or isinstance(event, BatchClosed | BatchEscalated) or _of_file(envelope)
     return _Place(trace_id, span_id_of(envelope.id), root if at_root else span_id_of(cause))
 
 
@@ -143,10 +141,12 @@ def _is_first(envelope: Envelope) -> bool:
     return envelope.stream == "files" and not envelope.causation_id
 
 
-def _of_file(event: Event, cause: str) -> bool:
+def _of_file(envelope: Envelope) -> bool:
     """Say whether a cause is the entry by which a file's only picture was taken in."""
-    file_id = getattr(event, "file_id", None)
-    return bool(file_id) and cause == follow_up_id(str(file_id), ImageReceived.TAG)
+    # What follows from a file keeps its id as the correlation; what joins a batch, in the event.
+    file_ids = (getattr(envelope.event, "file_id", None), envelope.correlation_id)
+    causes = (follow_up_id(str(each), ImageReceived.TAG) for each in file_ids if each)
+    return envelope.causation_id in causes
 
 
 def _span_of(envelope: Envelope, batches: OpenBatches) -> list[Span]:

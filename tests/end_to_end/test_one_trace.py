@@ -32,8 +32,10 @@ def trace_of(found: Collector, camera: str) -> list[Collected]:
 
 async def _whole(found: Collector, camera: str) -> list[Collected]:
     def is_there() -> bool:
-        names = {s.name for s in found.spans if s.attributes["hsi.camera_id"] == camera}
-        return names >= WAY
+        spans = [s for s in found.spans if s.attributes["hsi.camera_id"] == camera]
+        ids = {s.span_id for s in spans}
+        parents = {s.parent_id for s in spans if s.parent_id}
+        return {s.name for s in spans} >= WAY and parents <= ids
 
     async def asked() -> bool:
         return is_there()
