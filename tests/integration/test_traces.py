@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from support import traces_process
 from support.collector import Collector, collecting
-from support.logs import detected, opened, received, rejected, until
+from support.logs import NOON, detected, opened, received, rejected, until
 from support.servers import free_ports
 from support.serving import story
 
 from agents import traces
 from agents.intake import new_event
 from agents.traces import Traces
-from domain.events import BatchClosed, Event
+from domain.events import BatchClosed, Event, ImageReceived, SceneBaselineSet, SceneView
+from domain.ids import follow_up_id
 from domain.trace import span_id_of, trace_id_of
 from runtime import span_outbox
 from runtime.otlp import OtlpExporter, OtlpOptions
@@ -154,6 +155,18 @@ def test_times_that_nobody_can_believe_make_no_span_longer() -> None:
 def test_what_is_no_part_of_a_trace_has_no_span() -> None:
     lone = Envelope("e", received("a"), "files", 0, START, datetime.now(UTC), "c", "")
     assert spans_of([lone], OpenBatches()) == []
+
+
+def test_what_follows_from_a_file_without_naming_it_hangs_on_the_files_span() -> None:
+    cause = follow_up_id("file-a", ImageReceived.TAG)
+    view = SceneView(
+        picture_id="a", file_id="file-a", path="a.jpg", uri="camera:porch/a.jpg", captured_at=NOON
+    )
+    told = SceneBaselineSet(camera_id="porch", view=view, reason="first")
+    (span,) = spans_of([envelope(told, "e2", cause, ms=2_000)], OpenBatches())
+    assert span.parent_id == span_id_of("file-a")
+    (span,) = spans_of([envelope(told, "e3", "e2", ms=2_000)], OpenBatches())
+    assert span.parent_id == span_id_of("e2")
 
 
 def test_a_batch_names_the_other_pictures_it_puts_together() -> None:
