@@ -79,6 +79,7 @@ async def snapshot(request: web.Request) -> web.Response:
         request,
         picture.picture_id,
         lambda: services.pictures.original(picture),
+        modified=picture.received_at,
         cache_control="no-cache",
     )
 

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -43,7 +45,12 @@ async def picture_image(request: web.Request) -> web.Response:
     """Answer the picture's file."""
     picture = await _picture(request)
     pictures = request.app[SERVICES].pictures
-    return await picture_response(request, picture.picture_id, lambda: pictures.original(picture))
+    return await picture_response(
+        request,
+        picture.picture_id,
+        lambda: pictures.original(picture),
+        modified=picture.received_at,
+    )
 
 
 @routes.get("/api/pictures/{id}/thumbnail", _IMAGE, problems=_PROBLEMS)
@@ -52,7 +59,10 @@ async def picture_thumbnail(request: web.Request) -> web.Response:
     picture = await _picture(request)
     pictures = request.app[SERVICES].pictures
     return await picture_response(
-        request, f"{picture.picture_id}-320", lambda: pictures.thumbnail(picture)
+        request,
+        f"{picture.picture_id}-320",
+        lambda: pictures.thumbnail(picture),
+        modified=picture.received_at,
     )
 
 
@@ -65,6 +75,7 @@ async def detection_image(request: web.Request) -> web.Response:
         request,
         tag_of(detection),
         lambda: pictures.boxed(picture, detection),
+        modified=picture.received_at,
         cache_control="private, no-cache",
     )
 
@@ -78,6 +89,7 @@ async def detection_crop(request: web.Request) -> web.Response:
         request,
         f"{tag_of(detection)}-crop",
         lambda: pictures.crop(picture, detection),
+        modified=picture.received_at,
         cache_control="private, no-cache",
     )
 
@@ -109,7 +121,10 @@ async def detection_video_thumbnail(request: web.Request) -> web.Response:
     await _video_of(request, detection)
     pictures = request.app[SERVICES].pictures
     return await picture_response(
-        request, f"{picture.picture_id}-320", lambda: pictures.thumbnail(picture)
+        request,
+        f"{picture.picture_id}-320",
+        lambda: pictures.thumbnail(picture),
+        modified=picture.received_at,
     )
 
 
@@ -152,7 +167,10 @@ async def camera_file(request: web.Request) -> web.StreamResponse:
 
 async def file_response(request: web.Request, path: Path) -> web.FileResponse:
     """Answer a file or the part of it that is asked for, or 304 to a client that has it."""
-    status = await asyncio.to_thread(path.stat)
+    try:
+        status = await asyncio.to_thread(path.stat)
+    except OSError as error:  # It was there a moment ago.
+        raise ProblemError("file_not_found", f"{path.name} is no longer there") from error
     if hdrs.IF_RANGE not in request.headers:
         _part(request, status.st_size, "")  # says what is wrong, where aiohttp only refuses
     response = web.FileResponse(path, headers={"Cache-Control": "private, no-cache"})
@@ -215,11 +233,17 @@ async def picture_response(
     tag: str,
     render: Callable[[], Awaitable[Rendered]],
     *,
+    modified: datetime,
     cache_control: str = FOR_EVER,
 ) -> web.Response:
     """Answer an image or the part of it that is asked for, or 304 to a client that has it."""
-    headers = {"Cache-Control": cache_control, "ETag": f'"{tag}"', "Accept-Ranges": "bytes"}
-    if any(known.value in (tag, "*") for known in request.if_none_match or ()):
+    headers = {
+        "Cache-Control": cache_control,
+        "ETag": f'"{tag}"',
+        "Last-Modified": format_datetime(modified.astimezone(UTC), usegmt=True),
+        "Accept-Ranges": "bytes",
+    }
+    if _is_known(request, tag, modified if cache_control == FOR_EVER else None):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     made = await render()
     part = _part(request, len(made.data), tag)
@@ -232,6 +256,19 @@ async def picture_response(
         content_type=made.content_type,
         headers=headers,
     )
+
+
+def _is_known(request: web.Request, tag: str, modified: datetime | None) -> bool:
+    """Say whether a client has what it asks for; a date counts only where it gave no tag.
+
+    `modified` is None where another picture may come within the second that a date tells.
+    """
+    if hdrs.IF_NONE_MATCH in request.headers:
+        return any(known.value in (tag, "*") for known in request.if_none_match or ())
+    since = request.if_modified_since
+    if modified is None or since is None:
+        return False
+    return modified.replace(microsecond=0) <= since
 
 
 def _part(request: web.Request, size: int, tag: str) -> range | None:

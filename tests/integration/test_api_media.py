@@ -73,6 +73,25 @@ async def test_a_part_of_a_picture_is_given(api: Served) -> None:
     assert (await _get(api, path, Range="bytes=0-1", If_Range='"other"'))[0] == 200
 
 
+async def test_a_client_that_has_a_picture_is_told_so_by_date_too(api: Served) -> None:
+    await api.register("front")
+    told = story("front", picture=PICTURE)
+    api.picture(told, PICTURE)
+    await api.append(*told.events)
+    path, snapshot = f"/api/pictures/{told.picture_id}/image", "/api/cameras/front/snapshot"
+    modified = (await _get(api, path))[2]["Last-Modified"]
+    assert (await _get(api, snapshot))[2]["Last-Modified"] == modified
+    early = "Sat, 01 Jan 2000 00:00:00 GMT"
+    for asked, status in (({"If_Modified_Since": modified}, 304), ({}, 200)):
+        assert (await _get(api, path, **asked))[0] == status
+    assert (await _get(api, path, If_Modified_Since=early))[0] == 200
+    assert (await _get(api, path, If_Modified_Since="yesterday"))[0] == 200
+    # A tag is surer than a date, and a snapshot may change within a second.
+    both = {"If_Modified_Since": modified, "If_None_Match": '"other"'}
+    assert (await _get(api, path, **both))[0] == 200
+    assert (await _get(api, snapshot, If_Modified_Since=modified))[0] == 200
+
+
 async def test_a_file_is_given_by_its_path(api: Served) -> None:
     await api.register("front")
     (api.base / "front" / "2025").mkdir()
