@@ -136,7 +136,7 @@ def run_retention(
             reads = Queries(pool)
             retention = Retention(log, queries, reads, files.pictures, days=days.all(), zone=zone)
             retention.keep_log_days(days.logs)
-            retention.keep_no_clips(files.clips)
+            retention.also_delete(files.clips)
             role = RetentionRole(retention, Upkeep(log, queries, options), days=days)
             await role.run(stop)
         finally:

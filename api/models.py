@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from aiohttp import web
@@ -14,6 +13,7 @@ from api.problems import ProblemError
 from api.routing import Routes
 from api.schemas import ServiceHealth
 from api.services import SERVICES, ApiServices, answer
+from inference.trust import login_of
 from inference.weights import CATALOGUE, read_manifest
 
 routes = Routes("system")
@@ -143,7 +143,4 @@ def _embedded_sha256(services: ApiServices) -> str | None:
 
 def _shown(url: str | None) -> str | None:
     """Return a URL without a login."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return None if url is None else login_of(url)[0]

@@ -215,7 +215,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> ApiServices:
         services.live.on_change(set_log_level)
         services.live.on_change(lambda now: services.retention.keep_days(now.retention_days))
         services.retention.keep_log_days(settings.log_retention_days)
-        services.retention.keep_no_clips(services.clips.store)
+        services.retention.also_delete(services.clips.store)
         # After the tail is open: what comes from now on is heard, what came before is read.
         await prime_keys(services.keys, services.queries, log)
         stack.push_async_callback(opened.pop_all().aclose)

@@ -163,7 +163,7 @@ class Retention:
         """Keep log records for `days` days from the next run on."""
         self.log_days = days
 
-    def keep_no_clips(self, clips: ClipFiles) -> None:
+    def also_delete(self, clips: ClipFiles) -> None:
         """Delete these clips with the pictures that they show, from the next run on."""
         self._clips = clips
 

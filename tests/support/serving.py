@@ -341,7 +341,7 @@ async def served(
             clips=ClipMaker(ClipStore(base.parent / f"{base.name}-clips")),
             states=states,
         )
-        services.retention.keep_no_clips(services.clips.store)
+        services.retention.also_delete(services.clips.store)
         stack.callback(services.clips.close)
         models = read_models()
         projectors = [Projector(log, pool, model) for model in models]
